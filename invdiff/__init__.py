@@ -1,0 +1,57 @@
+"""invdiff: restore a picture without knowing what degraded it.
+
+A diffusion prior and the unknown degradation are estimated together, in one reverse loop::
+
+    import invdiff
+
+    pipe = invdiff.load("recipes/blindsr_x4.yaml")
+    out = pipe.restore(image)          # out.image, out.parameters
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from .degradation import BoxSpace, Degradation, DegradationSettings, KernelSpace, ParameterSpace
+from .errors import InvdiffError
+from .guidance import Estimate, Guidance, Step
+from .pipeline import Pipeline, Restoration, load
+from .prior import Output, Prediction, PriorNet, PriorSettings
+from .schedule import NoiseSchedule
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BoxSpace",
+    "Degradation",
+    "DegradationSettings",
+    "Estimate",
+    "Guidance",
+    "InvdiffError",
+    "KernelSpace",
+    "NoiseSchedule",
+    "Output",
+    "ParameterSpace",
+    "Pipeline",
+    "Prediction",
+    "PriorNet",
+    "PriorSettings",
+    "Restoration",
+    "Settings",
+    "Step",
+    "load",
+    "load_prior",
+]
+
+
+def load_prior(weights: str | os.PathLike[str] | Path) -> PriorNet:
+    """A prior from a weights file or a bundled name: on the CPU, in evaluation mode, frozen."""
+    from .plugins import registry
+    from .weights import load_prior as read
+
+    return read(weights, registry())

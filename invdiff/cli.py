@@ -1,0 +1,181 @@
+"""The command line. Thin: options in, rooms called, errors to one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .errors import InvdiffError, one_line
+
+EXIT_SOME_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+
+
+class _Group(click.Group):
+    """Turns an error that the user can put right into one line and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (InvdiffError, KeyboardInterrupt) as error:
+            if "--debug" in sys.argv:
+                traceback.print_exc()
+            if isinstance(error, KeyboardInterrupt):
+                click.echo("interrupted", err=True)
+                ctx.exit(EXIT_INTERRUPTED)
+            click.echo(f"error: {one_line(error)}", err=True)
+            ctx.exit(EXIT_USER)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="invdiff")
+def main() -> None:
+    """Restore a picture without knowing what degraded it."""
+
+
+def _common(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--debug", is_flag=True, help="Show the traceback of an error."),
+        click.option("--quiet", is_flag=True, help="No progress bar and no table."),
+        click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True),
+        click.option("--seed", type=click.IntRange(min=0), help="Seed of all random numbers, instead of the recipe's."),
+        click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change a setting; repeatable."),
+    ):
+        command = option(command)
+    return command
+
+
+@main.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("-i", "--input", "inputs", multiple=True, type=click.Path(path_type=Path), help="Photo or folder.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for the results [runs/<recipe name>].")
+@click.option("--reference", type=click.Path(path_type=Path), help="Folder of clean pictures to measure against.")
+@click.option("--synthesize", is_flag=True, help="Inputs are clean: degrade them first.")
+@click.option("--lpips", type=click.Path(path_type=Path), help="Folder with LPIPS weights; adds that metric.")
+@click.option("--force", is_flag=True, help="Restore again what is already done.")
+@_common
+def run(
+    recipe: Path,
+    inputs: tuple[Path, ...],
+    output: Path | None,
+    reference: Path | None,
+    synthesize: bool,
+    lpips: Path | None,
+    force: bool,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    device: str,
+    quiet: bool,
+    debug: bool,
+) -> None:
+    """Restore pictures by RECIPE: photos named with -i, or else the recipe's own sample."""
+    from . import images
+    from .console import RunDisplay
+    from .lpips import LPIPS
+    from .pipeline import load
+    from .runner import Options, Run, make_jobs
+
+    _deterministic()
+    pipeline = load(recipe, overrides=overrides, seed=seed, device=device)
+    folder = output if output is not None else Path("runs") / pipeline.recipe.name
+    if folder.is_dir() and any(given.is_dir() and given.samefile(folder) for given in inputs if given.exists()):
+        raise InvdiffError(f"{folder}: the output folder is an input folder; choose another with -o")
+    if reference is not None:
+        images.list_images(reference)
+    options = Options(
+        synthesize=synthesize or (pipeline.recipe.input.synthesize and not inputs),
+        reference=reference,
+        lpips=LPIPS(lpips) if lpips else None,
+        force=force,
+    )
+    if options.synthesize and reference is not None:
+        raise InvdiffError("--reference goes with degraded inputs, --synthesize with clean ones: give one of them")
+    work = Run(pipeline, folder, options, make_jobs(pipeline, list(inputs)))
+    outcomes = []
+    with RunDisplay(work, quiet=quiet) as display:
+        try:
+            for outcome in work.outcomes():
+                outcomes.append(outcome)
+                display.done(outcome)
+        except KeyboardInterrupt:
+            work.write()
+            display.finish(outcomes, interrupted=True)
+            sys.exit(EXIT_INTERRUPTED)
+        display.finish(outcomes)
+    if any(outcome.failed for outcome in outcomes):
+        sys.exit(EXIT_SOME_FAILED)
+
+
+@main.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
+@click.option("--data", multiple=True, type=click.Path(path_type=Path), help="Folder of photos; repeatable.")
+@click.option("--resume", is_flag=True, help="Go on from the folder's checkpoint.")
+@_common
+def train(
+    recipe: Path,
+    output: Path,
+    data: tuple[Path, ...],
+    resume: bool,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    device: str,
+    quiet: bool,
+    debug: bool,
+) -> None:
+    """Train RECIPE's prior on folders of photos (Algorithm 1)."""
+    from .console import TrainDisplay
+    from .pipeline import build_trainer
+
+    trainer = build_trainer(recipe, output, [str(d) for d in data], overrides, seed, device)
+    if resume:
+        trainer.resume()
+    elif trainer.checkpoint.exists():
+        raise InvdiffError(f"{trainer.checkpoint}: this folder holds a run: go on with --resume, or choose another -o")
+    with TrainDisplay(trainer, quiet=quiet) as display:
+        trainer.run(display.record)
+    if not quiet:
+        click.echo(f"{trainer.folder / 'weights.safetensors'}: step {trainer.step}, {trainer.seconds:.0f} s")
+
+
+@main.command()
+def plugins() -> None:
+    """List every component, who ships it, and plugins that FAILED."""
+    from .plugins import registry
+
+    found = registry()
+    rows = [c for components in found.components.values() for c in components]
+    for c in sorted(rows, key=lambda c: (c.role, c.kind, c.owner)):
+        twice = "  FAILED: registered twice" if len(found.components[c.role, c.kind]) > 1 else ""
+        click.echo(f"{c.role:<12} {c.kind:<14} {c.owner:<22} {c.summary}{twice}")
+    for failure in found.failures:
+        click.echo(f"{'plugin':<12} {failure.plugin:<14} {failure.owner:<22} FAILED: {failure.reason}")
+
+
+@main.group()
+def weights() -> None:
+    """Weights files."""
+
+
+@weights.command("import")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The safetensors file to write.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def import_weights(checkpoint: Path, output: Path, debug: bool) -> None:
+    """Convert a foreign CHECKPOINT, such as the authors' .pth, into weights of ours."""
+    from .weights import import_checkpoint
+
+    click.echo(import_checkpoint(checkpoint, output))
+
+
+def _deterministic() -> None:
+    """Same bytes on one machine, on GPUs too. The variable must stand before CUDA starts."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import torch
+
+    torch.use_deterministic_algorithms(True, warn_only=True)

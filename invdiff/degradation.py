@@ -1,0 +1,131 @@
+"""The measurement model ``y = A_theta(x) + n``: what a photo went through, with theta unknown."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from .settings import Float, Settings
+
+
+class ParameterSpace(ABC):
+    """Where theta lives. ``shape`` is that of one image's parameters, without the batch."""
+
+    shape: tuple[int, ...]
+
+    @abstractmethod
+    def project(self, theta: Tensor) -> Tensor:
+        """The nearest parameters in the space, for ``theta (B, *shape)``."""
+
+    def contains(self, theta: Tensor, tolerance: float = 1e-5) -> bool:
+        """Whether every sample of the batch lies in the space."""
+        if tuple(theta.shape[1:]) != self.shape:
+            return False
+        return bool(((self.project(theta) - theta).abs() <= tolerance).all())
+
+
+@dataclass(frozen=True)
+class KernelSpace(ParameterSpace):
+    """Blur kernels: ``K x K`` numbers, none negative, that sum to one (a simplex)."""
+
+    size: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        return (self.size, self.size)
+
+    def project(self, theta: Tensor) -> Tensor:
+        """Euclidean projection onto the simplex (Held, Wolfe and Crowder 1974): shift, then clip at zero."""
+        flat = theta.flatten(1)
+        ordered = flat.sort(dim=1, descending=True).values
+        excess = ordered.cumsum(1) - 1
+        rank = torch.arange(1, flat.shape[1] + 1, device=flat.device, dtype=flat.dtype)
+        kept = (ordered > excess / rank).sum(1, keepdim=True)
+        shift = excess.gather(1, kept - 1) / kept
+        return (flat - shift).clamp_min(0).view_as(theta)
+
+
+@dataclass(frozen=True)
+class BoxSpace(ParameterSpace):
+    """Named numbers, each within bounds: a gamma, a haze density."""
+
+    names: tuple[str, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        return (len(self.names),)
+
+    def project(self, theta: Tensor) -> Tensor:
+        low, high = (torch.tensor(b, dtype=theta.dtype, device=theta.device) for b in (self.low, self.high))
+        return theta.clamp(low, high)
+
+
+class DegradationSettings(Settings):
+    """What every operator can do to a measurement after ``apply``."""
+
+    noise_sigma: Annotated[Float, Field(ge=0, le=1)] = 0.0
+    """Standard deviation of white Gaussian noise, on [0, 1] images."""
+    quantize: bool = False
+    """Clip to [0, 1] and round to 8 bits, as a saved photo is."""
+
+
+class Degradation(ABC):
+    """One measurement model. Immutable: theta is always passed, never stored.
+
+    Shapes: clean images ``(B, 3, H, W)``, measurements ``(B, 3, h, w)``, both in [0, 1]; parameters
+    ``(B, *parameters.shape)``. A subclass sets ``Settings`` and is built as ``cls(settings)``.
+    """
+
+    Settings: ClassVar[type[DegradationSettings]] = DegradationSettings
+
+    scale: int = 1
+    linear: bool = True
+    parameters: ParameterSpace
+
+    def __init__(self, settings: Any = None) -> None:
+        self.settings = settings if settings is not None else self.Settings()
+
+    def output_shape(self, size: tuple[int, int]) -> tuple[int, int]:
+        """``(h, w)`` of the measurement of a clean ``(H, W)`` image; both sides must divide by ``scale``."""
+        return size[0] // self.scale, size[1] // self.scale
+
+    @abstractmethod
+    def sample_parameters(self, batch: int, generator: torch.Generator) -> Tensor:
+        """Draw ``(batch, *parameters.shape)`` on the CPU from the family used for training and tests."""
+
+    @abstractmethod
+    def apply(self, x: Tensor, theta: Tensor) -> Tensor:
+        """The noise-free measurement of ``x``, differentiable in both arguments."""
+
+    def adjoint(self, y: Tensor, theta: Tensor) -> Tensor:
+        """For a linear operator: ``<apply(x), y> = <x, adjoint(y)>``."""
+        raise NotImplementedError(f"{type(self).__name__} has no adjoint")
+
+    @abstractmethod
+    def lift(self, y: Tensor) -> Tensor:
+        """The measurement on the clean image's grid, ``(B, 3, H, W)``: the condition that a prior sees."""
+
+    def baseline(self, y: Tensor) -> Tensor:
+        """What one would show without restoring, on the clean image's grid; results are measured beside it."""
+        return self.lift(y)
+
+    def corrupt(self, y: Tensor, generator: torch.Generator) -> Tensor:
+        """Noise and rounding, as configured, on a noise-free measurement."""
+        if self.settings.noise_sigma:
+            noise = torch.randn(y.shape, generator=generator, dtype=y.dtype)
+            y = y + self.settings.noise_sigma * noise.to(y.device)
+        if self.settings.quantize:
+            y = (y.clamp(0, 1) * 255).round() / 255
+        return y
+
+    def degrade(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw parameters, apply, add noise, round: ``(y, theta)``. ``generator`` lives on the CPU."""
+        theta = self.sample_parameters(len(x), generator).to(x.dtype).to(x.device)
+        return self.corrupt(self.apply(x, theta), generator), theta

@@ -1,0 +1,45 @@
+"""One base error for everything that a user can put right, and helpers that word it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InvdiffError(Exception):
+    """Something the user can change: one line that says where, what, and what would be right."""
+
+
+class RecipeError(InvdiffError):
+    """A recipe that is missing, broken, or asks for what does not exist."""
+
+
+class PluginError(InvdiffError):
+    """A component that is unknown, taken twice, or whose package failed to load."""
+
+
+class WeightsError(InvdiffError):
+    """A weights file that is missing, damaged, or made for something else."""
+
+
+class ImageError(InvdiffError):
+    """A picture that cannot be read, restored or written."""
+
+
+class TrainingError(InvdiffError):
+    """A training run that cannot start, resume or go on."""
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'steps'?)`` where something known is close to ``word``, else the known ones, else nothing."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1)
+    if close:
+        return f" (did you mean '{close[0]}'?)"
+    return f" (known: {', '.join(names)})" if names else ""
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's message on one line, its class where it has no message."""
+    text = " ".join(str(error).split())
+    return text or type(error).__name__

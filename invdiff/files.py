@@ -1,0 +1,53 @@
+"""Writing without ever leaving half a file, and the seeds of independent random streams."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .errors import InvdiffError
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write beside ``path`` and rename: readers see the old file or the whole new one."""
+    if isinstance(data, str):
+        data = data.encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def make_folder(path: Path) -> Path:
+    """Create an output folder and make sure that files can be written to it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise InvdiffError(f"{path}: cannot write to this folder ({error.strerror or error})") from None
+    return path
+
+
+def stream(*key: int) -> torch.Generator:
+    """A CPU generator for one purpose, independent of those of all other keys."""
+    state = np.random.SeedSequence(list(key)).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(state[0]) << 31 ^ int(state[1]))

@@ -1,0 +1,72 @@
+"""Guidance: how the measurement steers one step of the reverse loop."""
+
+from __future__ import annotations
+
+from abc import ABC
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from .degradation import Degradation
+from .prior import PriorNet
+from .settings import Settings
+
+
+@dataclass
+class Step:
+    """What a guidance sees of one step. Times are the prior's integers; ``t_next`` is -1 at the last.
+
+    ``x_t`` is padded and in the prior's range, as the prior saw it; where a guidance needs gradients
+    it is the leaf they are taken at. ``x0`` and ``theta`` are the current estimates, ``x0`` in [0, 1]
+    and cropped to the image, both differentiable in ``x_t`` in that case.
+    """
+
+    index: int
+    steps: int
+    t: int
+    t_next: int
+    x_t: Tensor
+    x0: Tensor
+    theta: Tensor | None
+    y: Tensor
+    prior: PriorNet
+    degradation: Degradation
+    given: Tensor | None = None
+
+    @property
+    def share(self) -> float:
+        """The part of the whole diffusion time that this step covers; all steps' shares sum to one."""
+        return (self.t - self.t_next) / len(self.prior.schedule)
+
+
+@dataclass
+class Estimate:
+    """A refined clean image, ``(B, 3, H, W)`` in [0, 1], and refined parameters."""
+
+    x0: Tensor
+    theta: Tensor | None
+
+
+class Guidance(ABC):
+    """Two places to act in: before the transition and after it. Both do nothing by default.
+
+    Whatever is computed over an image (a norm, a step length) is computed for each sample by itself:
+    an image never depends on its neighbours in a batch.
+    """
+
+    Settings: ClassVar[type[Settings]] = Settings
+
+    needs_gradient: bool = False
+    """Whether the loop must track gradients from ``x_t`` through the prior. Weights never have any."""
+
+    def __init__(self, settings: Any = None) -> None:
+        self.settings = settings if settings is not None else self.Settings()
+
+    def refine(self, step: Step) -> Estimate:
+        """Before the transition: proximal steps on the image, updates of the parameters."""
+        return Estimate(step.x0, step.theta)
+
+    def correct(self, step: Step, x_next: Tensor) -> Tensor:
+        """After the transition: move ``x_next`` (padded, in the prior's range)."""
+        return x_next

@@ -1,0 +1,252 @@
+"""Recipe and registry to built parts, and one picture through them: the only room where the stages meet."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from . import images
+from .degradation import Degradation
+from .errors import ImageError, InvdiffError, RecipeError, WeightsError
+from .files import stream
+from .guidance import Guidance
+from .images import Photo
+from .plugins import Registry
+from .plugins import registry as installed
+from .prior import PriorNet
+from .recipe import Part, Recipe, load_recipe
+from .sampler import StepRecord, sample
+from .tiling import TiledPrior
+from .training import Trainer
+from .weights import load_prior
+
+_SAMPLING, _SYNTHESIS, _INITIAL = 20, 21, 22  # random streams
+
+
+@dataclass
+class Restoration:
+    """What :meth:`Pipeline.restore` returns.
+
+    ``image`` is of the kind that was given (PIL image, array or tensor), ``scale`` times its size;
+    ``parameters`` are the estimated ``(*shape)`` or, for a batch, ``(B, *shape)``, None for a prior
+    that estimates none; ``residual`` is the root mean square of ``y - A(x)`` on [0, 1].
+    """
+
+    image: Any
+    parameters: Tensor | None
+    residual: float | None
+    evaluations: int
+
+
+class Pipeline:
+    """Built parts of a recipe: ``restore`` a picture, or ``synthesize`` a measurement from a clean one."""
+
+    def __init__(self, recipe: Recipe, registry: Registry, device: str | torch.device = "auto") -> None:
+        self.recipe = recipe
+        self.device = choose_device(device)
+        self.degradation: Degradation = build_degradation(recipe.degradation)
+        self.weighted = self.build_prior(registry)
+        prior = self.weighted
+        if recipe.sampler.tile:
+            prior = TiledPrior(prior, recipe.sampler.tile, recipe.sampler.overlap)
+        self.prior: PriorNet = prior.to(self.device).eval().requires_grad_(False)
+        self.guidance: list[Guidance] = [part.component.cls(part.settings) for part in recipe.guidance]
+        _check_fit(self.weighted, self.degradation, recipe.prior)
+        if recipe.sampler.steps > len(self.prior.schedule):
+            raise InvdiffError(f"sampler.steps: {recipe.sampler.steps} steps, but the prior has {len(self.prior.schedule)}")
+
+    def build_prior(self, registry: Registry) -> PriorNet:
+        """The recipe's prior: from its weights, or untrained where it names none."""
+        part = self.recipe.prior
+        if part.settings.weights is None:
+            raise WeightsError(f"{part.where}: names no weights; 'invdiff train' makes them")
+        asked = {name: getattr(part.settings, name) for name in part.settings.model_fields_set - {"weights"}}
+        try:
+            return load_prior(part.settings.weights, registry, asked, part.component.kind)
+        except WeightsError as error:
+            raise WeightsError(f"{part.where}: {error}") from None
+
+    def synthesize(self, clean: Tensor) -> tuple[Tensor, Tensor]:
+        """Degrade a clean ``(3, H, W)`` image: measurement ``(3, h, w)`` and parameters, both seeded by its content."""
+        generator = stream(self.recipe.seed, _SYNTHESIS, *_digest(clean))
+        y, theta = self.degradation.degrade(clean[None], generator)
+        return y[0], theta[0]
+
+    def restore(
+        self, image: Any, *, callback: Callable[[StepRecord], None] | None = None, given: Tensor | None = None
+    ) -> Restoration:
+        """Restore a PIL image, an array, or a ``(3, h, w)`` or ``(B, 3, h, w)`` tensor in [0, 1].
+
+        ``given`` are known parameters, for guidances that use them. Images are restored one by one,
+        each with noise seeded by the recipe's seed and its own content: the result does not depend on
+        batch, order or process.
+        """
+        if isinstance(image, Tensor):
+            if image.ndim == 4:
+                singles = [
+                    self.restore(one, callback=callback, given=None if given is None else given[i])
+                    for i, one in enumerate(image)
+                ]
+                return _joined(singles)
+            if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
+                raise ImageError(f"an image tensor is float (3, h, w) or (B, 3, h, w), got {tuple(image.shape)}")
+            restored, parts = self._restore(image, callback, given)
+            return Restoration(restored.to(image), *parts)
+        if isinstance(image, Image.Image):
+            photo = images.from_pil(image)
+        elif isinstance(image, np.ndarray):
+            photo = images.from_array(image)
+        elif isinstance(image, Photo):
+            photo = image
+        else:
+            raise ImageError(f"restore takes a PIL image, an array or a tensor, got {type(image).__name__}")
+        pixels, parts = self._restore(photo.pixels, callback, given)
+        restored_photo = photo.restored(pixels)
+        if isinstance(image, Photo):
+            return Restoration(restored_photo, *parts)
+        if isinstance(image, Image.Image):
+            return Restoration(restored_photo.to_pil(), *parts)
+        return Restoration(_like_array(restored_photo, image), *parts)
+
+    def _restore(
+        self, pixels: Tensor, callback: Callable[[StepRecord], None] | None, given: Tensor | None
+    ) -> tuple[Tensor, tuple[Tensor | None, float | None, int]]:
+        y = pixels.detach().float().cpu()
+        generator = stream(self.recipe.seed, _SAMPLING, *_digest(y))
+        measured = y[None].to(self.device)
+        known = None if given is None else given[None].float().to(self.device)
+        result = sample(
+            measured, self.degradation, self.prior, self.guidance, self.recipe.sampler, [generator], callback, known
+        )
+        x = result.x0.clamp(0, 1)
+        residual = None
+        if result.theta is not None:
+            with torch.no_grad():
+                difference = measured - self.degradation.apply(x, result.theta)
+            residual = float(difference.double().square().mean().sqrt().cpu())
+        theta = None if result.theta is None else result.theta[0].cpu()
+        return x[0].cpu(), (theta, residual, result.evaluations)
+
+
+def load(
+    recipe: str | os.PathLike[str], *, overrides: Sequence[str] = (), seed: int | None = None, device: str = "auto"
+) -> Pipeline:
+    """Build a recipe: ``invdiff.load("recipes/blindsr_x4.yaml").restore(image)``.
+
+    ``overrides`` are ``"sampler.steps=50"`` and the like. Raises :class:`invdiff.InvdiffError`, in
+    one line, for a recipe, plugin or weights that the caller must change.
+    """
+    registry = installed()
+    return Pipeline(load_recipe(recipe, registry, [*overrides, *seed_override(seed)]), registry, device)
+
+
+def seed_override(seed: int | None) -> list[str]:
+    return [] if seed is None else [f"seed={seed}"]
+
+
+def choose_device(device: str | torch.device) -> torch.device:
+    """``auto`` is CUDA, then MPS, then the CPU; a clear error for one that is not there."""
+    if isinstance(device, torch.device):
+        return device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InvdiffError("--device cuda: no CUDA device here")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise InvdiffError("--device mps: no MPS device here")
+    return torch.device(device)
+
+
+def build_degradation(part: Part) -> Degradation:
+    operator: Degradation = part.component.cls(part.settings)
+    return operator
+
+
+def build_untrained_prior(part: Part, seed: int) -> PriorNet:
+    """A prior with fresh weights, the same for the same seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream(seed, _INITIAL).initial_seed() % 2**63)
+        prior: PriorNet = part.component.cls(part.settings)
+    return prior
+
+
+def build_trainer(
+    recipe: str | os.PathLike[str],
+    folder: Path,
+    data: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    seed: int | None = None,
+    device: str = "auto",
+) -> Trainer:
+    """A training run of a recipe with a ``train`` section; ``data`` replaces its folders of photos."""
+    found = load_recipe(recipe, installed(), [*overrides, *seed_override(seed)])
+    if found.train is None:
+        raise RecipeError(f"{found.path}: the recipe has no 'train' section")
+    prior, degradation = build_untrained_prior(found.prior, found.seed), build_degradation(found.degradation)
+    _check_fit(prior, degradation, found.prior)
+    resolved = found.resolved()
+    return Trainer(
+        prior,
+        degradation,
+        found.train.model_copy(update={"data": list(data)}) if data else found.train,
+        folder,
+        kind=found.prior.component.kind,
+        seed=found.seed,
+        device=choose_device(device),
+        note={name: resolved[name] for name in ("name", "seed", "degradation", "prior")},
+    )
+
+
+def _check_fit(prior: PriorNet, degradation: Degradation, part: Part) -> None:
+    """Refuse weights that were made for another operator, before the first step."""
+    if prior.scale is not None and prior.scale != degradation.scale:
+        raise WeightsError(
+            f"{part.where}: the prior is for scale {prior.scale}, the recipe's degradation has scale {degradation.scale}"
+        )
+    if prior.parameter_shape is not None and prior.parameter_shape != degradation.parameters.shape:
+        ours, theirs = ("x".join(map(str, s)) for s in (prior.parameter_shape, degradation.parameters.shape))
+        raise WeightsError(f"{part.where}: the prior estimates {ours} parameters, the recipe's degradation has {theirs}")
+
+
+def _digest(image: Tensor) -> list[int]:
+    """The content of an image as integers, for seeding: neither name nor order matter."""
+    data = np.ascontiguousarray(image.detach().float().cpu().numpy())
+    raw = hashlib.sha256(str(data.shape).encode() + data.tobytes()).digest()
+    return np.frombuffer(raw, np.uint32).tolist()
+
+
+def _joined(singles: list[Restoration]) -> Restoration:
+    if not singles:
+        raise ImageError("an empty batch")
+    residuals = [s.residual for s in singles if s.residual is not None]
+    parameters = [s.parameters for s in singles if s.parameters is not None]
+    return Restoration(
+        torch.stack([s.image for s in singles]),
+        torch.stack(parameters) if parameters else None,
+        sum(residuals) / len(residuals) if residuals else None,
+        singles[0].evaluations,
+    )
+
+
+def _like_array(photo: Photo, given: np.ndarray) -> np.ndarray:
+    """The photo as an array of the given one's dtype and number of channels."""
+    planes = photo.pixels[:1] if photo.grey else photo.pixels
+    if photo.alpha is not None:
+        planes = torch.cat([planes, photo.alpha[None]])
+    array = planes.permute(1, 2, 0).double().numpy()
+    if given.ndim == 2:
+        array = array[..., 0]
+    if given.dtype == bool:
+        return array >= 0.5
+    if np.issubdtype(given.dtype, np.integer):
+        return (array * np.iinfo(given.dtype).max).round().astype(given.dtype)
+    return array.astype(given.dtype)

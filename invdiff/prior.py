@@ -1,0 +1,94 @@
+"""Priors: what clean images, and the unknown parameters given a measurement, look like."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from .degradation import Degradation
+from .schedule import NoiseSchedule, PredictionKind
+from .settings import Settings
+
+
+class PriorSettings(Settings):
+    """What every prior's settings have."""
+
+    weights: str | None = None
+    """A file, or the name of weights that the prior's package bundles; they bring their own settings."""
+
+
+@dataclass
+class Output:
+    """A network's answer in its own parameterisation, ``raw (B, 3, H, W)``."""
+
+    raw: Tensor
+    parameters: Tensor | None = None
+    variance_fraction: Tensor | None = None
+
+
+@dataclass
+class Prediction:
+    """A prior's view of one noisy image, in the prior's value range.
+
+    ``parameters (B, *shape)`` is None for a prior that knows nothing of the operator.
+    ``variance_fraction`` is a learned variance's place between the small and the large one on a log
+    scale, see :meth:`NoiseSchedule.transition`: a fraction, because the variance itself depends on
+    how the sampler spaces its steps, which no prior knows.
+    """
+
+    x0: Tensor
+    eps: Tensor
+    parameters: Tensor | None = None
+    variance_fraction: Tensor | None = None
+
+
+class PriorNet(nn.Module, ABC):
+    """A denoiser conditioned on the lifted measurement. A subclass writes ``forward``.
+
+    ``value_range`` is the range its diffusion runs in (the core converts), ``prediction`` what its raw
+    output means, ``multiple`` what height and width must divide by (the sampler pads and crops),
+    ``parameter_shape`` the shape of the parameters it estimates or None, ``scale`` the only scale it
+    serves or None.
+    """
+
+    Settings: ClassVar[type[PriorSettings]] = PriorSettings
+
+    settings: Any
+    schedule: NoiseSchedule
+    value_range: tuple[float, float] = (-1.0, 1.0)
+    prediction: PredictionKind = "eps"
+    multiple: int = 1
+    parameter_shape: tuple[int, ...] | None = None
+    scale: int | None = None
+
+    @abstractmethod
+    def forward(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Output:
+        """``x_t`` and ``condition (B, 3, H, W)`` in ``value_range``, ``t (B,)`` integer times."""
+
+    def predict(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Prediction:
+        """The raw output of :meth:`forward` as a clean image and the noise beside it."""
+        out = self(x_t, t, condition)
+        x0 = self.schedule.to_x0(self.prediction, out.raw, x_t, t)
+        eps = out.raw if self.prediction == "eps" else self.schedule.to_eps(x0, x_t, t)
+        return Prediction(x0, eps, out.parameters, out.variance_fraction)
+
+    def loss_weight(self, t: Tensor) -> Tensor:
+        """Weight ``(B,)`` of the squared error of the raw output at time ``t``; 1 is the paper's Eq. 13."""
+        return torch.ones(len(t))
+
+    def prepare(self, degradation: Degradation, generator: torch.Generator) -> None:
+        """Fit to the operator whatever is not learned by gradients; called once before training."""
+
+    def to_unit(self, x: Tensor) -> Tensor:
+        """From the prior's range to [0, 1]."""
+        low, high = self.value_range
+        return (x - low) / (high - low)
+
+    def from_unit(self, x: Tensor) -> Tensor:
+        """From [0, 1] to the prior's range."""
+        low, high = self.value_range
+        return low + x * (high - low)

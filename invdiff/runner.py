@@ -1,0 +1,237 @@
+"""``invdiff run``: many pictures through one pipeline; one that fails does not stop the others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import images, metrics, report
+from .errors import ImageError, InvdiffError, one_line
+from .files import make_folder
+from .images import Photo
+from .lpips import LPIPS
+from .pipeline import Pipeline
+from .sampler import StepRecord
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to restore: a file, or a sample photo by name."""
+
+    stem: str
+    source: str
+    path: Path | None = None
+
+
+@dataclass
+class Options:
+    """What the command line adds to a recipe."""
+
+    synthesize: bool = False
+    reference: Path | None = None
+    lpips: LPIPS | None = None
+    force: bool = False
+
+
+@dataclass
+class Outcome:
+    """One picture's entry in the report, and whether an earlier run had made it."""
+
+    entry: dict[str, Any]
+    skipped: bool = False
+
+    @property
+    def failed(self) -> bool:
+        return "error" in self.entry
+
+
+@dataclass
+class Truth:
+    """What is known about a picture besides the measurement; all None for a real photo."""
+
+    clean: Tensor | None = None
+    parameters: Tensor | None = None
+
+
+@dataclass
+class Run:
+    """One call: ``outcomes()`` restores the jobs in order and keeps ``report.json`` up to date."""
+
+    pipeline: Pipeline
+    folder: Path
+    options: Options
+    jobs: list[Job]
+    on_step: Callable[[Job, StepRecord], None] | None = None
+    entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        make_folder(self.folder)
+        self.report_path = self.folder / "report.json"
+        previous = report.read_report(self.report_path)
+        self.entries = {e["stem"]: e for e in previous.get("images", []) if isinstance(e, dict) and "stem" in e}
+
+    def outcomes(self) -> Iterator[Outcome]:
+        for job in self.jobs:
+            try:
+                outcome = self._one(job)
+            except (InvdiffError, OSError, RuntimeError, MemoryError, ValueError) as error:
+                # A failure leaves an earlier success of the same picture on disk, but not in the report.
+                outcome = Outcome({"stem": job.stem, "input": job.source, "error": one_line(error)})
+            self.entries[job.stem] = outcome.entry
+            self.write()
+            yield outcome
+
+    def write(self) -> None:
+        recipe = self.pipeline.recipe
+        report.write_report(
+            self.report_path,
+            {
+                "recipe": str(recipe.path),
+                "settings": recipe.resolved(),
+                "seed": recipe.seed,
+                "device": str(self.pipeline.device),
+                "versions": report.versions(),
+                "conventions": {
+                    "psnr_y": f"BT.601 luma, border {self.border}, 8-bit output",
+                    "ssim_y": f"Gaussian window, luma, border {self.border}",
+                    "lpips": self.options.lpips.network if self.options.lpips else None,
+                    "kernel_l1": "sum of absolute differences of unit-sum kernels",
+                    "lr_psnr": "truth degraded with the estimated kernel against truth degraded with its own",
+                    "residual": "root mean square of y - A(x) on [0, 1]",
+                },
+                "images": [self.entries[k] for k in sorted(self.entries)],
+            },
+        )
+
+    @property
+    def border(self) -> int:
+        return self.pipeline.degradation.scale if self.pipeline.degradation.scale > 1 else 0
+
+    def _one(self, job: Job) -> Outcome:
+        photo, truth = self._measurement(job)
+        key = self._key(job, photo, truth)
+        known = self.entries.get(job.stem)
+        done = known is not None and known.get("key") == key and (self.folder / f"{job.stem}.png").exists()
+        if known is not None and done and not self.options.force:
+            return Outcome(known, skipped=True)
+        started = time.monotonic()
+        callback = (lambda record: self.on_step(job, record)) if self.on_step else None  # type: ignore[misc]
+        result = self.pipeline.restore(photo, callback=callback, given=truth.parameters)
+        seconds = time.monotonic() - started
+        entry: dict[str, Any] = {
+            "stem": job.stem,
+            "input": job.source,
+            "output": f"{job.stem}.png",
+            "key": key,
+            "seconds": round(seconds, 2),
+            "steps": self.pipeline.recipe.sampler.steps,
+            "evaluations": result.evaluations,
+            "residual": result.residual,
+        }
+        entry["metrics"] = self._metrics(photo, result.image, result.parameters, truth)
+        self._save(job, photo, result.image, result.parameters, truth)
+        return Outcome(entry)
+
+    def _measurement(self, job: Job) -> tuple[Photo, Truth]:
+        """The degraded picture, and what is known about it."""
+        photo = images.sample_photo(job.source.partition(":")[2]) if job.path is None else images.load(job.path)
+        scale = self.pipeline.degradation.scale
+        if not self.options.synthesize:
+            return photo, Truth(self._reference(job, photo) if self.options.reference else None)
+        height, width = photo.pixels.shape[-2:]
+        side = self.pipeline.recipe.input.crop
+        if side is not None:
+            height, width = min(height, side), min(width, side)
+        height, width = height - height % scale, width - width % scale
+        if not height or not width:
+            raise ImageError(f"{job.source}: too small to be degraded by {scale}")
+        photo = photo.cropped(height, width, centre=side is not None)
+        y, parameters = self.pipeline.synthesize(photo.pixels)
+        return photo.restored(y), Truth(photo.pixels, parameters)
+
+    def _reference(self, job: Job, photo: Photo) -> Tensor | None:
+        """The clean picture of the same stem, cut to whole multiples of the scale; None where there is none."""
+        assert self.options.reference is not None
+        stem = Path(job.source).stem
+        found = [p for p in images.list_images(self.options.reference) if p.stem == stem]
+        if not found:
+            return None
+        clean = images.load(found[0]).pixels
+        scale = self.pipeline.degradation.scale
+        size = [scale * n for n in photo.pixels.shape[-2:]]
+        extra = [have - want for have, want in zip(clean.shape[-2:], size, strict=True)]
+        if not all(0 <= e < scale for e in extra):
+            have, want = f"{clean.shape[-1]}x{clean.shape[-2]}", f"{size[1]}x{size[0]}"
+            raise ImageError(f"{found[0]}: the reference is {have}, the result of {job.source} is {want}")
+        return clean[:, : size[0], : size[1]]
+
+    def _metrics(
+        self, photo: Photo, restored: Photo, parameters: Tensor | None, truth: Truth
+    ) -> dict[str, float] | None:
+        if truth.clean is None:
+            return None
+        operator, border = self.pipeline.degradation, self.border
+        found: dict[str, float] = {}
+        for suffix, image in (("", restored.pixels), ("_baseline", operator.baseline(photo.pixels[None])[0])):
+            image = metrics.round8(image)
+            found[f"psnr_y{suffix}"] = metrics.psnr_y(image, truth.clean, border)
+            found[f"ssim_y{suffix}"] = metrics.ssim_y(image, truth.clean, border)
+            if self.options.lpips:
+                found[f"lpips_{self.options.lpips.network}{suffix}"] = self.options.lpips(image, truth.clean)
+        if truth.parameters is not None and parameters is not None and report.is_kernel(parameters):
+            found["kernel_l1"] = metrics.kernel_l1(parameters, truth.parameters)
+            ours, theirs = (operator.apply(truth.clean[None], k[None])[0] for k in (parameters, truth.parameters))
+            found["lr_psnr"] = metrics.lr_psnr(ours, theirs)
+        return found
+
+    def _save(self, job: Job, photo: Photo, restored: Photo, parameters: Tensor | None, truth: Truth) -> None:
+        panels = [(self.pipeline.degradation.baseline(photo.pixels[None])[0], None), (restored.pixels, parameters)]
+        if truth.clean is not None:
+            panels.append((truth.clean, truth.parameters))
+        images.save_png(report.comparison(panels), self.folder / f"{job.stem}.compare.png")
+        if parameters is not None and report.is_kernel(parameters):
+            report.save_kernel(parameters, self.folder, job.stem)
+        # Last, because its being there is what says that the picture is done.
+        images.save_png(restored.to_array(), self.folder / f"{job.stem}.png")
+
+    def _key(self, job: Job, photo: Photo, truth: Truth) -> str:
+        """What a result follows from: settings, seed, pixels, and what it was measured by."""
+        recipe = self.pipeline.recipe.resolved()
+        settings = {name: recipe[name] for name in ("seed", "degradation", "prior", "guidance", "sampler")}
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+        for tensor in (photo.pixels, truth.clean, truth.parameters):
+            digest.update(b"-" if tensor is None else tensor.contiguous().numpy().tobytes())
+        digest.update(str(self.options.lpips and self.options.lpips.network).encode())
+        return digest.hexdigest()[:16]
+
+
+def make_jobs(pipeline: Pipeline, inputs: list[Path]) -> list[Job]:
+    """Jobs for files and folders, or for the recipe's sample; stems that clash get their suffix in the name."""
+    if not inputs:
+        sample = pipeline.recipe.input.sample
+        if sample is None:
+            raise InvdiffError(f"{pipeline.recipe.path}: the recipe has no input.sample; name pictures with -i")
+        return [Job(sample, f"sample:{sample}")]
+    files = list(dict.fromkeys(p for given in inputs for p in images.list_images(given)))
+    count = Counter(p.stem for p in files)
+    jobs = [Job(p.stem if count[p.stem] == 1 else p.name.replace(".", "_"), str(p), p) for p in files]
+    clash = [stem for stem, n in Counter(j.stem for j in jobs).items() if n > 1]
+    if clash:
+        raise InvdiffError(f"several inputs would be written to {clash[0]}.png: restore their folders one by one")
+    return jobs
+
+
+def means(entries: list[dict[str, Any]]) -> dict[str, float]:
+    """Mean of each metric over the entries that have it."""
+    found = [e["metrics"] for e in entries if e.get("metrics")]
+    names = dict.fromkeys(name for m in found for name in m)
+    return {n: float(torch.tensor([m[n] for m in found if m.get(n) is not None]).double().mean()) for n in names}

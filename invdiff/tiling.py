@@ -1,0 +1,83 @@
+"""Any prior on images of any size: overlapping tiles, blended, in the memory of one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from .prior import Output, PriorNet
+
+
+class TiledPrior(PriorNet):
+    """A prior that sees large images tile by tile; small ones pass through untouched.
+
+    Predictions are blended linearly across the overlap; parameters are the tiles' mean, since one
+    operator made the whole picture. Noise and guidance stay those of the whole image, so there are
+    no seams between independently drawn tiles. Where gradients are tracked, each tile is computed
+    again on the way back and only its inputs are kept.
+    """
+
+    def __init__(self, prior: PriorNet, tile: int, overlap: int) -> None:
+        super().__init__()
+        self.inner = prior
+        self.settings = prior.settings
+        self.schedule, self.value_range, self.prediction = prior.schedule, prior.value_range, prior.prediction
+        self.multiple, self.parameter_shape, self.scale = prior.multiple, prior.parameter_shape, prior.scale
+        self.tile = max(prior.multiple, tile // prior.multiple * prior.multiple)
+        self.overlap = min(overlap, self.tile // 2)
+
+    def forward(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Output:
+        rows, cols = (tile_starts(n, self.tile, self.overlap, self.multiple) for n in x_t.shape[-2:])
+        if len(rows) * len(cols) == 1:
+            return self.inner(x_t, t, condition)
+        total: list[Tensor | None] = [None, None]
+        weights = x_t.new_zeros(x_t.shape[-2:])
+        parameters: list[Tensor] = []
+        for top in rows:
+            for left in cols:
+                window = (..., slice(top, top + self.tile), slice(left, left + self.tile))
+                raw, theta, fraction = self._one(x_t[window], t, condition[window])
+                ramp = blend_window(*raw.shape[-2:], self.overlap).to(raw)
+                weights[window] += ramp
+                for i, part in enumerate((raw, fraction)):
+                    if part is not None:
+                        so_far = total[i]
+                        whole = part.new_zeros(*part.shape[:-2], *x_t.shape[-2:]) if so_far is None else so_far
+                        placed = torch.zeros_like(whole)
+                        placed[window] = part * ramp
+                        total[i] = whole + placed
+                if theta is not None:
+                    parameters.append(theta)
+        raw_sum, fraction_sum = total
+        assert raw_sum is not None  # there is at least one tile
+        return Output(
+            raw_sum / weights,
+            torch.stack(parameters).mean(0) if parameters else None,
+            None if fraction_sum is None else fraction_sum / weights,
+        )
+
+    def _one(self, x_t: Tensor, t: Tensor, condition: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        def run(x: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+            out = self.inner(x, t, condition)
+            return out.raw, out.parameters, out.variance_fraction
+
+        return checkpoint(run, x_t, use_reentrant=False) if torch.is_grad_enabled() else run(x_t)
+
+
+def tile_starts(size: int, tile: int, overlap: int, multiple: int) -> list[int]:
+    """Where tiles begin along one axis: they cover it, overlap by at least ``overlap``, and stay on the grid."""
+    if size <= tile:
+        return [0]
+    stride = max(multiple, (tile - overlap) // multiple * multiple)
+    return [*range(0, size - tile, stride), size - tile]
+
+
+def blend_window(height: int, width: int, overlap: int) -> Tensor:
+    """Weights of one tile's pixels: rising linearly over ``overlap`` from each side, never zero."""
+
+    def ramp(n: int) -> Tensor:
+        place = torch.arange(n, dtype=torch.float32) + 1
+        return torch.minimum(place, place.flip(0)).clamp_max(max(overlap, 1)) / max(overlap, 1)
+
+    return ramp(height)[:, None] * ramp(width)[None]

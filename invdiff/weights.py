@@ -1,0 +1,102 @@
+"""Weights files: safetensors with the prior's kind and settings in the header. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from pydantic import ValidationError
+from safetensors.torch import save as encode
+from torch import Tensor
+
+from .errors import WeightsError, one_line
+from .files import write_atomic
+from .plugins import Registry
+from .prior import PriorNet
+
+FORMAT = "invdiff-prior/1"
+
+
+def save_prior(prior: PriorNet, kind: str, path: Path, *, dtype: torch.dtype = torch.float16, note: Any = None) -> None:
+    """Write a prior's tensors and the settings it is rebuilt from, atomically. ``note`` is any JSON."""
+    tensors = {
+        name: (t.to(dtype) if t.is_floating_point() else t).contiguous().cpu() for name, t in prior.state_dict().items()
+    }
+    settings = prior.settings.model_dump(mode="json", exclude={"weights"})
+    header = {"format": FORMAT, "kind": kind, "settings": json.dumps(settings), "note": json.dumps(note)}
+    write_atomic(path, encode(tensors, header))
+
+
+def bundled(registry: Registry) -> dict[str, Path]:
+    """Weights that the priors' packages carry in a folder ``weights``, by name."""
+    found: dict[str, Path] = {}
+    for (role, _), components in registry.components.items():
+        for component in components:
+            if role == "prior":
+                package = importlib.import_module(component.cls.__module__.partition(".")[0])
+                for folder in getattr(package, "__path__", []):
+                    for file in sorted(Path(folder, "weights").glob("*.safetensors")):
+                        found.setdefault(file.stem, file)
+    return found
+
+
+def find_weights(name: str, registry: Registry) -> Path:
+    """A path that exists, or bundled weights of that name."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    known = bundled(registry)
+    if name in known:
+        return known[name]
+    raise WeightsError(f"no weights '{name}': no such file, and bundled are {', '.join(sorted(known)) or 'none'}")
+
+
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and header of a safetensors file; :class:`WeightsError` for anything else."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(2)
+        if start[:1] == b"\x80" or start == b"PK":
+            raise WeightsError(
+                f"{path}: this is a pickle (.pt, .pth), which is never loaded: convert it with 'invdiff weights import'"
+            )
+        with safetensors.safe_open(os.fspath(path), framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, safetensors.SafetensorError) as error:
+        raise WeightsError(f"{path}: not a readable safetensors file ({one_line(error)})") from None
+
+
+def load_prior(
+    weights: str | os.PathLike[str], registry: Registry, expected: Mapping[str, Any] | None = None, kind: str = ""
+) -> PriorNet:
+    """Rebuild a prior from a file or a bundled name: float32, on the CPU, in evaluation mode, frozen.
+
+    ``expected`` are settings that the file's own must agree with, ``kind`` the kind it must be of.
+    """
+    path = find_weights(os.fspath(weights), registry)
+    tensors, header = read_tensors(path)
+    if header.get("format") != FORMAT:
+        raise WeightsError(f"{path}: safetensors, but not an invdiff prior (no '{FORMAT}' in its header)")
+    if kind and header["kind"] != kind:
+        raise WeightsError(f"{path}: weights of a '{header['kind']}', the recipe's prior is a '{kind}'")
+    component = registry.get("prior", header["kind"])
+    try:
+        settings = component.cls.Settings.model_validate(json.loads(header["settings"]))
+    except (ValidationError, ValueError, KeyError) as error:
+        raise WeightsError(f"{path}: its settings are not understood ({one_line(error)[:200]})") from None
+    for name, value in (expected or {}).items():
+        own = getattr(settings, name)
+        if own != value:
+            raise WeightsError(f"{path}: was trained with {name} = {own}, the recipe asks for {value}")
+    prior: PriorNet = component.cls(settings)
+    try:
+        prior.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
+    except RuntimeError as error:
+        raise WeightsError(f"{path}: tensors do not fit its settings ({one_line(error)[:200]})") from None
+    return prior.eval().requires_grad_(False)

@@ -1,0 +1,72 @@
+"""MCFormer: a kernel estimator and a four-level transformer that its estimate modulates (Sec. 3.3).
+
+The layout follows the authors' released network: with its widths (``paper`` in ``settings.py``) the
+parameter count is exactly theirs, 26,509,267. What they fixed is free here: kernel size, widths, the
+kernel's head, and ``unshuffle``, which moves the whole transformer to a grid that many times coarser.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .blocks import ModulatedBlock, Stage, double, halve, sinusoid
+from .estimator import KernelEstimator, build_head
+from .settings import Network
+
+
+class MCFormer(nn.Module):
+    """Features in, features out; what they mean (noise, residual, ...) is the prior's business.
+
+    ``forward(image, hint, t)``: ``image (B, 6, H, W)`` is what the transformer restores, noisy image
+    and lifted measurement; ``hint (B, 6, H, W)`` is what the kernel is read from; ``t (B,)`` is any
+    real number that names the noise level. ``H`` and ``W`` divide by ``settings.multiple``.
+    Returns ``(B, out_channels, H, W)`` and the kernel ``(B, K, K)``, non-negative with unit sum.
+    """
+
+    def __init__(self, settings: Network) -> None:
+        super().__init__()
+        self.settings = settings
+        dims, heads, blocks = settings.channels, settings.heads, settings.blocks
+        grid, embed = settings.unshuffle**2, settings.channels[0]
+        # Without a 1x1 reduction the last decoder level keeps twice the channels (authors' layout).
+        wide = 2 * dims[0]
+        self.out_channels = 6 if settings.learn_variance else 3
+
+        def stage(level: int, dim: int, count: int) -> Stage:
+            return Stage(ModulatedBlock(dim, heads[level], settings.expansion, embed) for _ in range(count))
+
+        self.time = nn.Sequential(nn.Linear(embed, 4 * embed), nn.Mish(), nn.Linear(4 * embed, embed))
+        self.kernel = nn.Sequential(nn.Linear(settings.kernel_size**2, embed), nn.Mish(), nn.Linear(embed, embed))
+        self.estimator = KernelEstimator(settings.estimator, 6 * grid, build_head(settings))
+
+        self.stem = nn.Conv2d(6 * grid, dims[0], 3, padding=1, bias=False)
+        self.encoders = nn.ModuleList(stage(i, dims[i], blocks[i]) for i in range(3))
+        self.downs = nn.ModuleList(halve(dims[i], dims[i + 1]) for i in range(3))
+        self.latent = stage(3, dims[3], blocks[3])
+        self.ups = nn.ModuleList(double(dims[i + 1], dims[i]) for i in range(3))
+        self.merges = nn.ModuleList(nn.Conv2d(2 * dims[i], dims[i], 1, bias=False) for i in (1, 2))
+        self.decoders = nn.ModuleList([stage(0, wide, blocks[0]), *(stage(i, dims[i], blocks[i]) for i in (1, 2))])
+        self.refinement = stage(0, wide, settings.refinement)
+        self.head = nn.Conv2d(wide, self.out_channels * grid, 3, padding=1, bias=False)
+
+    def forward(self, image: Tensor, hint: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        fold = self.settings.unshuffle
+        kernel = self.estimator(F.pixel_unshuffle(hint, fold))
+        code = self.time(sinusoid(t, self.settings.channels[0])) + self.kernel(kernel.flatten(1))
+
+        x = self.stem(F.pixel_unshuffle(image, fold))
+        skips = []
+        for encoder, down in zip(self.encoders, self.downs, strict=True):
+            x = encoder(x, code)
+            skips.append(x)
+            x = down(x)
+        x = self.latent(x, code)
+        for level in (2, 1, 0):
+            x = torch.cat([self.ups[level](x), skips[level]], dim=1)
+            if level:
+                x = self.merges[level - 1](x)
+            x = self.decoders[level](x, code)
+        x = self.refinement(x, code)
+        return F.pixel_shuffle(self.head(x), fold), kernel

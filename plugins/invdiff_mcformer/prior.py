@@ -1,0 +1,87 @@
+"""MCFormer as a prior: one network gives the denoised image and the kernel."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from invdiff.degradation import Degradation
+from invdiff.prior import Output, PriorNet
+from invdiff.schedule import NoiseSchedule
+
+from .estimator import PCAHead
+from .network import MCFormer
+from .settings import MCFormerSettings
+
+
+class MCFormerPrior(PriorNet):
+    """Image prior and kernel prior of BlindDiff (Li et al., Sec. 3.3), joint in one network.
+
+    With ``preconditioning: none`` this is the authors' released network: it sees ``x_t`` beside the
+    lifted measurement, adds ``x_t`` to its output and predicts the noise, and, where
+    ``learn_variance`` is set, a variance (a second copy of ``x_t`` is added to that one too).
+
+    With ``residual`` it refines the lifted measurement: the diffusing quantity is taken as
+    ``z = x_t / sqrt(abar) - lift(y)``, the residual with noise of ``sigma = sqrt((1 - abar) / abar)``,
+    scaled to unit variance and mixed with the output by the coefficients of Karras et al. (EDM, 2022,
+    Table 1) for the residual's own spread. At full noise this is plain regression from ``y``; at
+    little noise it is denoising. The kernel estimator is shown ``c_skip * z``, the Wiener estimate of
+    the residual, and not ``x_t``: where the noise says nothing it reads zeros instead of noise.
+    """
+
+    Settings: ClassVar[type[MCFormerSettings]] = MCFormerSettings
+
+    def __init__(self, settings: MCFormerSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.network = MCFormer(settings.network)
+        self.schedule = NoiseSchedule.linear(settings.timesteps, settings.beta_start, settings.beta_end)
+        self.value_range = settings.value_range
+        self.prediction = "x0" if settings.preconditioning == "residual" else "eps"
+        self.multiple = settings.network.multiple
+        self.parameter_shape = (settings.network.kernel_size,) * 2
+        self.scale = settings.scale
+        if settings.preconditioning == "residual":
+            nn.init.zeros_(self.network.head.weight)  # training starts from the lifted measurement
+
+    def forward(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Output:
+        if self.settings.preconditioning == "residual":
+            return self._residual(x_t, t, condition)
+        pair = torch.cat([x_t, condition], dim=1)
+        raw, kernel = self.network(pair, pair, t)
+        if not self.settings.network.learn_variance:
+            return Output(raw.float() + x_t, kernel)
+        noise, variance = (raw.float() + torch.cat([x_t, x_t], dim=1)).chunk(2, dim=1)
+        return Output(noise, kernel, (variance + 1) / 2)
+
+    def _coefficients(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """EDM's c_in, c_skip and c_out for noise ``sigma`` on a residual of the settings' spread."""
+        spread = self.settings.residual_std
+        total = sigma.square() + spread**2
+        return total.rsqrt(), spread**2 / total, sigma * spread * total.rsqrt()
+
+    def _residual(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Output:
+        sigma = self.schedule.noise_to_signal(t, x_t)
+        c_in, c_skip, c_out = self._coefficients(sigma)
+        z = x_t / self.schedule.abar(t, x_t).sqrt() - condition
+        image = torch.cat([c_in * z, condition], dim=1)
+        hint = torch.cat([c_skip * z / self.settings.residual_std, condition], dim=1)
+        # The level is named by its logarithm, which is as fine at little noise as at much.
+        raw, kernel = self.network(image, hint, 100 * sigma.flatten().log())
+        return Output(condition + c_skip * z + c_out * raw.float(), kernel)
+
+    def loss_weight(self, t: Tensor) -> Tensor:
+        """1 for noise prediction; ``1 / c_out**2``, a unit target at every noise level, for ``residual``."""
+        if self.settings.preconditioning == "none":
+            return super().loss_weight(t)
+        sigma = self.schedule.noise_to_signal(t, torch.empty(len(t)))
+        return self._coefficients(sigma)[2].pow(-2)
+
+    @torch.no_grad()
+    def prepare(self, degradation: Degradation, generator: torch.Generator) -> None:
+        """Fit the PCA head's components to the operator's kernels, where that head is used."""
+        head: Any = self.network.estimator.head
+        if isinstance(head, PCAHead):
+            head.fit(degradation.sample_parameters(4096, generator))

@@ -1,0 +1,102 @@
+"""Settings of MCFormer: the network's shape and how a prior uses it, with the two that ship."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from invdiff.prior import PriorSettings
+from invdiff.settings import Float, Settings
+
+Positive = Annotated[int, Field(gt=0)]
+Four = tuple[Positive, Positive, Positive, Positive]
+
+
+class Estimator(Settings):
+    """The kernel estimator's 5x5 convolutions: their width, and one stride each."""
+
+    channels: Positive = 48
+    strides: tuple[Positive, ...] = (1, 1, 1, 2, 1, 1)
+
+
+class Network(Settings):
+    """The shape of the network. The defaults are the paper's: 26,509,267 parameters."""
+
+    kernel_size: Positive = 21
+    channels: Four = (48, 96, 192, 384)
+    blocks: Four = (2, 3, 6, 8)
+    heads: Four = (1, 2, 4, 8)
+    refinement: Annotated[int, Field(ge=0)] = 2
+    expansion: Annotated[Float, Field(gt=0)] = 2.66
+    unshuffle: Literal[1, 2, 4] = 1
+    """Work on a grid this many times coarser: much cheaper, as pixels become channels."""
+    learn_variance: bool = True
+    head: Literal["softmax", "pca"] = "softmax"
+    pca_components: Positive = 10
+    estimator: Estimator = Estimator()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Network:
+        if self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, got {self.kernel_size}")
+        for dim, heads in zip(self.channels, self.heads, strict=True):
+            if dim % heads or dim % 4:
+                raise ValueError(f"channels {dim} must divide by its {heads} heads and by 4")
+        return self
+
+    @property
+    def multiple(self) -> int:
+        """Image sides must divide by this: three halvings of the unshuffled grid."""
+        return 8 * self.unshuffle
+
+
+NETWORKS: dict[str, Network] = {
+    "paper": Network(),
+    "small": Network(
+        channels=(32, 64, 96, 128),
+        blocks=(1, 2, 2, 2),
+        heads=(1, 2, 3, 4),
+        refinement=1,
+        unshuffle=2,
+        learn_variance=False,
+        estimator=Estimator(channels=32),
+    ),
+}
+
+
+class MCFormerSettings(PriorSettings):
+    """How the network is used as a prior."""
+
+    network: Network = NETWORKS["paper"]
+    """``paper``, ``small``, or a shape of your own; ``preset: small`` inside it changes just some keys."""
+    scale: Annotated[int, Field(ge=1)] = 4
+    """The scale it is trained for (1: deblurring)."""
+    preconditioning: Literal["none", "residual"] = "none"
+    """``none``: noise prediction as in the paper. ``residual``: refine the lifted measurement (EDM)."""
+    residual_std: Annotated[Float, Field(gt=0)] = 0.15
+    """Spread of clean minus lifted images in ``value_range``, for ``residual``."""
+    value_range: tuple[Float, Float] = (0.0, 1.0)
+    timesteps: Annotated[int, Field(ge=1)] = 1000
+    beta_start: Annotated[Float, Field(gt=0, lt=1)] = 1e-4
+    beta_end: Annotated[Float, Field(gt=0, lt=1)] = 2e-2
+
+    @field_validator("network", mode="before")
+    @classmethod
+    def _preset(cls, value: object) -> object:
+        if isinstance(value, str):
+            value = {"preset": value}
+        if isinstance(value, dict) and "preset" in value:
+            name = value["preset"]
+            if name not in NETWORKS:
+                raise ValueError(f"unknown network '{name}' (known: {', '.join(NETWORKS)})")
+            return {**NETWORKS[name].model_dump(), **{k: v for k, v in value.items() if k != "preset"}}
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> MCFormerSettings:
+        if not self.value_range[0] < self.value_range[1]:
+            raise ValueError(f"value_range must be low, high; got {list(self.value_range)}")
+        if self.preconditioning == "residual" and self.network.learn_variance:
+            raise ValueError("residual preconditioning has no learned variance: set network.learn_variance to false")
+        return self
