@@ -165,12 +165,16 @@ def weights() -> None:
 @weights.command("import")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The safetensors file to write.")
+@click.option("--set", "overrides", multiple=True, metavar="A=B", help="What the file cannot tell, such as scale=2.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def import_weights(checkpoint: Path, output: Path, debug: bool) -> None:
+def import_weights(checkpoint: Path, output: Path, overrides: tuple[str, ...], debug: bool) -> None:
     """Convert a foreign CHECKPOINT, such as the authors' .pth, into weights of ours."""
+    from .plugins import registry
+    from .recipe import parse_assignment
     from .weights import import_checkpoint
 
-    click.echo(import_checkpoint(checkpoint, output))
+    prior = import_checkpoint(checkpoint, output, registry(), dict(parse_assignment(a) for a in overrides))
+    click.echo(f"{output}: {sum(p.numel() for p in prior.parameters()):,} parameters")
 
 
 def _deterministic() -> None:

@@ -95,7 +95,9 @@ class RunDisplay(_Display):
         for entry in entries:
             residual = entry["residual"]
             cells = [_cell(entry.get("metrics") or {}, n) for n in names]
-            table.add_row(entry["stem"], *cells, "" if residual is None else f"{residual:.4f}", f"{entry['seconds']:.1f}")
+            table.add_row(
+                entry["stem"], *cells, "" if residual is None else f"{residual:.4f}", f"{entry['seconds']:.1f}"
+            )
         if len(entries) > 1 and names:
             table.add_section()
             table.add_row("mean", *(_cell(average, n) for n in names), "", "")
@@ -127,7 +129,9 @@ class TrainDisplay(_Display):
         )
 
     def record(self, record: TrainRecord) -> None:
-        note = f"image {record.image_loss:.4f}  kernel {record.parameter_loss:.4f}  {record.images_per_second:.1f} img/s"
+        note = (
+            f"image {record.image_loss:.4f}  kernel {record.parameter_loss:.4f}  {record.images_per_second:.1f} img/s"
+        )
         self.progress.update(self.task, completed=record.step, note=note)
         if not self.quiet and not self.progress.console.is_terminal:
             click.echo(f"step {record.step}/{record.steps}  {note}", err=True)

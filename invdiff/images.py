@@ -70,6 +70,7 @@ def from_array(array: np.ndarray) -> Photo:
     array = array[..., None] if array.ndim == 2 else array
     if array.ndim != 3 or not 1 <= array.shape[-1] <= 4 or 0 in array.shape:
         raise ImageError(f"an image array is (H, W) or (H, W, 1 to 4), got {array.shape}")
+    values: np.ndarray
     if array.dtype == bool:
         values = array.astype(np.float32)
     elif np.issubdtype(array.dtype, np.unsignedinteger):
@@ -121,7 +122,9 @@ def load(path: Path) -> Photo:
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from None
     except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError) as error:
-        reason = "not a picture that can be read" if isinstance(error, Image.UnidentifiedImageError) else one_line(error)
+        reason = (
+            "not a picture that can be read" if isinstance(error, Image.UnidentifiedImageError) else one_line(error)
+        )
         raise ImageError(f"{path}: {reason}") from None
 
 

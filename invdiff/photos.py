@@ -54,7 +54,9 @@ class PhotoCrops:
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise TrainingError(f"{self.files[index]}: cannot be read as a picture ({error})") from None
         if min(photo.size) < self.crop:
-            raise TrainingError(f"{self.files[index]}: {photo.width}x{photo.height} is smaller than a crop of {self.crop}")
+            raise TrainingError(
+                f"{self.files[index]}: {photo.width}x{photo.height} is smaller than a crop of {self.crop}"
+            )
         size = 3 * photo.width * photo.height
         if self._bytes + size <= _CACHE_BYTES:
             self._kept[index] = photo

@@ -62,7 +62,9 @@ class Pipeline:
         self.guidance: list[Guidance] = [part.component.cls(part.settings) for part in recipe.guidance]
         _check_fit(self.weighted, self.degradation, recipe.prior)
         if recipe.sampler.steps > len(self.prior.schedule):
-            raise InvdiffError(f"sampler.steps: {recipe.sampler.steps} steps, but the prior has {len(self.prior.schedule)}")
+            raise InvdiffError(
+                f"sampler.steps: {recipe.sampler.steps} steps, but the prior has {len(self.prior.schedule)}"
+            )
 
     def build_prior(self, registry: Registry) -> PriorNet:
         """The recipe's prior: from its weights, or untrained where it names none."""
@@ -214,7 +216,9 @@ def _check_fit(prior: PriorNet, degradation: Degradation, part: Part) -> None:
         )
     if prior.parameter_shape is not None and prior.parameter_shape != degradation.parameters.shape:
         ours, theirs = ("x".join(map(str, s)) for s in (prior.parameter_shape, degradation.parameters.shape))
-        raise WeightsError(f"{part.where}: the prior estimates {ours} parameters, the recipe's degradation has {theirs}")
+        raise WeightsError(
+            f"{part.where}: the prior estimates {ours} parameters, the recipe's degradation has {theirs}"
+        )
 
 
 def _digest(image: Tensor) -> list[int]:

@@ -64,7 +64,9 @@ class Registry:
             return found[0]
         if found:
             owners = " and ".join(f"{c.plugin} ({c.owner})" for c in found)
-            raise PluginError(f"{role} '{kind}' is registered twice, by {owners}: uninstall one, or limit INVDIFF_PLUGINS")
+            raise PluginError(
+                f"{role} '{kind}' is registered twice, by {owners}: uninstall one, or limit INVDIFF_PLUGINS"
+            )
         broken = "".join(f"; plugin {f.plugin} ({f.owner}) FAILED: {f.reason}" for f in self.failures)
         raise PluginError(f"no {role} is called '{kind}'{suggest(kind, self.kinds(role))}{broken}")
 

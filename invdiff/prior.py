@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -82,6 +83,15 @@ class PriorNet(nn.Module, ABC):
 
     def prepare(self, degradation: Degradation, generator: torch.Generator) -> None:
         """Fit to the operator whatever is not learned by gradients; called once before training."""
+
+    @classmethod
+    def from_foreign(cls, tensors: Mapping[str, Tensor], overrides: Mapping[str, Any]) -> PriorNet | None:
+        """A prior from the tensors of another project's checkpoint, or None where the layout is not known.
+
+        ``overrides`` are settings that the tensors cannot tell, such as the scale. Raises
+        :class:`WeightsError` where the layout is known but a tensor does not fit, naming it.
+        """
+        return None
 
     def to_unit(self, x: Tensor) -> Tensor:
         """From the prior's range to [0, 1]."""

@@ -127,14 +127,8 @@ class _Source:
 
     def override(self, assignment: str) -> None:
         """Apply one ``a.b=c``; a number steps into a list (``guidance.0.strength=2``)."""
-        name, equals, text = assignment.partition("=")
-        if not equals or not name.strip():
-            raise RecipeError(f"--set {assignment}: write it as key=value, such as sampler.steps=50")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise RecipeError(f"--set {assignment}: the value is not valid YAML") from None
-        key: Key = tuple(int(part) if part.isdigit() else part for part in name.strip().split("."))
+        name, value = parse_assignment(assignment)
+        key: Key = tuple(int(part) if part.isdigit() else part for part in name.split("."))
         place = self.data
         for i, part in enumerate(key):
             last = i == len(key) - 1
@@ -146,9 +140,9 @@ class _Source:
             else:
                 raise RecipeError(f"--set {assignment}: the recipe has no '{dotted(key[: i + 1])}'")
             if last:
-                place[part] = value  # type: ignore[index]
+                place[part] = value
             else:
-                place = place[part]  # type: ignore[index]
+                place = place[part]
         self.overridden[key] = assignment
 
     def where(self, key: Key) -> str:
@@ -187,6 +181,17 @@ class _Source:
         elif first["type"] not in ("value_error",):
             message = f"{message[:1].lower()}{message[1:]}, got {first['input']!r}"
         return f"{self.where(key)}: {message}"
+
+
+def parse_assignment(assignment: str) -> tuple[str, Any]:
+    """``a.b=c`` as a name and a YAML value."""
+    name, equals, text = assignment.partition("=")
+    if not equals or not name.strip():
+        raise RecipeError(f"--set {assignment}: write it as key=value, such as sampler.steps=50")
+    try:
+        return name.strip(), yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise RecipeError(f"--set {assignment}: the value is not valid YAML") from None
 
 
 def dotted(key: Key) -> str:

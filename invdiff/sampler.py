@@ -32,7 +32,6 @@ class SamplerSettings(Settings):
     overlap: Annotated[int, Field(ge=0)] = 64
 
 
-
 @dataclass
 class StepRecord:
     """What a callback sees after each step; images ``(B, 3, H, W)`` in [0, 1]."""

@@ -38,7 +38,7 @@ class TiledPrior(PriorNet):
             for left in cols:
                 window = (..., slice(top, top + self.tile), slice(left, left + self.tile))
                 raw, theta, fraction = self._one(x_t[window], t, condition[window])
-                ramp = blend_window(*raw.shape[-2:], self.overlap).to(raw)
+                ramp = blend_window(raw.shape[-2], raw.shape[-1], self.overlap).to(raw)
                 weights[window] += ramp
                 for i, part in enumerate((raw, fraction)):
                     if part is not None:

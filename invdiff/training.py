@@ -176,7 +176,7 @@ class Trainer:
         self.identity = json.dumps({**note, "train": {**settings.model_dump(mode="json"), "steps": 0, "data": []}})
         layout = torch.channels_last if settings.channels_last else torch.contiguous_format
         prior.prepare(degradation, stream(seed, _PREPARE))
-        self.prior = prior.to(device, memory_format=layout).train()
+        self.prior = prior.to(device).to(memory_format=layout).train()  # type: ignore[call-overload]
         self.ema = {name: value.detach().clone() for name, value in self.prior.state_dict().items()}
         self.optimizer = Adam(self.prior.parameters(), lr=settings.learning_rate)
         self.model: Callable[..., Any] = torch.compile(self.prior) if settings.compile else self.prior
@@ -242,8 +242,13 @@ class Trainer:
                     now = time.monotonic()
                     total, image, parameter = (parts / count).tolist()
                     record = TrainRecord(
-                        self.step, self.settings.steps, total, image, parameter,
-                        learning_rate(self.settings, self.step - 1), count * self.settings.batch / (now - since),
+                        self.step,
+                        self.settings.steps,
+                        total,
+                        image,
+                        parameter,
+                        learning_rate(self.settings, self.step - 1),
+                        count * self.settings.batch / (now - since),
                     )
                     with open(self.folder / "log.jsonl", "a") as log:
                         log.write(json.dumps({**vars(record), "seconds": round(self.seconds, 1)}) + "\n")

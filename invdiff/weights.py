@@ -100,3 +100,44 @@ def load_prior(
     except RuntimeError as error:
         raise WeightsError(f"{path}: tensors do not fit its settings ({one_line(error)[:200]})") from None
     return prior.eval().requires_grad_(False)
+
+
+def import_checkpoint(source: Path, output: Path, registry: Registry, overrides: Mapping[str, Any]) -> PriorNet:
+    """Turn a PyTorch checkpoint of a layout that some prior knows into a weights file of ours (float32).
+
+    Only tensors are read (``weights_only``): a pickle that holds anything else is refused.
+    """
+    try:
+        loaded = torch.load(source, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise WeightsError(f"{source}: no such file") from None
+    except Exception as error:  # torch raises many kinds for files that are not its own
+        raise WeightsError(f"{source}: not a checkpoint of tensors ({one_line(error)[:160]})") from None
+    tensors = _state_dict(loaded)
+    if not tensors:
+        raise WeightsError(f"{source}: holds no tensors by name (looked for params_ema, params, state_dict)")
+    for kind in registry.kinds("prior"):
+        try:
+            prior = registry.get("prior", kind).cls.from_foreign(tensors, overrides)
+        except WeightsError as error:
+            raise WeightsError(f"{source}: {error}") from None
+        except ValidationError as error:
+            raise WeightsError(f"{source}: {one_line(error)[:200]}") from None
+        if prior is not None:
+            save_prior(prior, kind, output, dtype=torch.float32, note={"imported_from": source.name})
+            return prior
+    some = ", ".join(list(tensors)[:3])
+    raise WeightsError(f"{source}: a layout that no prior knows (it begins with {some})")
+
+
+def _state_dict(loaded: Any) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by name; averaged ones (``params_ema``) first, as the authors test with."""
+    if not isinstance(loaded, Mapping):
+        return {}
+    for name in ("params_ema", "params", "state_dict"):
+        if isinstance(loaded.get(name), Mapping):
+            loaded = loaded[name]
+            break
+    if not all(isinstance(value, Tensor) for value in loaded.values()):
+        return {}
+    return {str(name).removeprefix("module."): value for name, value in loaded.items()}

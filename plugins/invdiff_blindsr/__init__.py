@@ -1,10 +1,10 @@
 """Blind super-resolution for invdiff: unknown Gaussian blur, then downsampling."""
 
-from invdiff.hookspecs import hookimpl
+from invdiff.hookspecs import Register, hookimpl
 
 
 @hookimpl
-def register_degradations(register):
+def register_degradations(register: Register) -> None:
     from .operator import BlindSR
 
     register(

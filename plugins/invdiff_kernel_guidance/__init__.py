@@ -1,10 +1,10 @@
 """The kernel-aware gradient of BlindDiff as an invdiff guidance."""
 
-from invdiff.hookspecs import hookimpl
+from invdiff.hookspecs import Register, hookimpl
 
 
 @hookimpl
-def register_guidances(register):
+def register_guidances(register: Register) -> None:
     from .guidance import KernelAware
 
     register(

@@ -1,10 +1,10 @@
 """MCFormer, BlindDiff's modulated conditional transformer, as an invdiff prior."""
 
-from invdiff.hookspecs import hookimpl
+from invdiff.hookspecs import Register, hookimpl
 
 
 @hookimpl
-def register_priors(register):
+def register_priors(register: Register) -> None:
     from .prior import MCFormerPrior
 
     register(

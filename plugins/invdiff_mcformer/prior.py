@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from invdiff.degradation import Degradation
+from invdiff.errors import WeightsError, one_line
 from invdiff.prior import Output, PriorNet
 from invdiff.schedule import NoiseSchedule
 
+from .authors import convert, is_authors
 from .estimator import PCAHead
 from .network import MCFormer
 from .settings import MCFormerSettings
@@ -78,6 +81,19 @@ class MCFormerPrior(PriorNet):
             return super().loss_weight(t)
         sigma = self.schedule.noise_to_signal(t, torch.empty(len(t)))
         return self._coefficients(sigma)[2].pow(-2)
+
+    @classmethod
+    def from_foreign(cls, tensors: Mapping[str, Tensor], overrides: Mapping[str, Any]) -> MCFormerPrior | None:
+        """The authors' released network from their checkpoint's tensors; None for any other layout."""
+        if not is_authors(tensors):
+            return None
+        settings, renamed = convert(tensors)
+        prior = cls(cls.Settings.model_validate({**settings, **overrides}))
+        try:
+            prior.load_state_dict(renamed)
+        except RuntimeError as error:
+            raise WeightsError(f"the authors' layout, but {one_line(error).split(': ', 1)[-1][:300]}") from None
+        return prior
 
     @torch.no_grad()
     def prepare(self, degradation: Degradation, generator: torch.Generator) -> None:
