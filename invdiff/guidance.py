@@ -34,11 +34,6 @@ class Step:
     degradation: Degradation
     given: Tensor | None = None
 
-    @property
-    def share(self) -> float:
-        """The part of the whole diffusion time that this step covers; all steps' shares sum to one."""
-        return (self.t - self.t_next) / len(self.prior.schedule)
-
 
 @dataclass
 class Estimate:

@@ -91,10 +91,15 @@ class NoiseSchedule:
         return times
 
     def transition_variances(self, t: int, t_next: int) -> tuple[float, float]:
-        """Variance of ``x_{t_next}`` given ``x_t`` and ``x_0`` (Eq. 3's, "small"), and of the forward step ("large")."""
+        """Variance of ``x_{t_next}`` given ``x_t`` and ``x_0`` (Eq. 3, "small"), and of the forward step ("large")."""
         abar, abar_next = float(self._padded[t]), float(self._padded[t_next])
         beta = 1 - abar / abar_next
         return (1 - abar_next) / (1 - abar) * beta, beta
+
+    def kept_shift(self, t: int, t_next: int) -> float:
+        """The part of a shift of ``x_t`` that is left in ``x_{t_next}``, for the same ``x0``, at ``eta = 1``."""
+        before, after = float(self._padded[t]), float(self._padded[t_next])
+        return (before / after) ** 0.5 * (1 - after) / (1 - before) if t != t_next else 1.0
 
     def transition(
         self,

@@ -1,0 +1,168 @@
+"""Every mistake a user can make on the command line: its exit code, one line on stderr, no traceback."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+
+DAMAGED = ("corrupt.png", "zero.png", "one.png", "text.png")
+
+
+@pytest.fixture
+def damaged(picture, tmp_path):
+    """A folder with two good pictures and four that are not."""
+    folder = tmp_path / "mixed"
+    picture("a.png", folder=folder)
+    picture("z.png", seed=1, folder=folder)
+    whole = picture("corrupt.png", 40, 40, folder=folder)
+    whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    (folder / "zero.png").touch()
+    Image.new("RGB", (1, 1)).save(folder / "one.png")
+    (folder / "text.png").write_text("hello")
+    return folder
+
+
+@pytest.fixture
+def places(recipe, picture, weights, tmp_path):
+    """Paths by name, right ones and wrong ones."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "cut.safetensors").write_bytes(weights.read_bytes()[:500])
+    torch.save({"a": torch.zeros(1)}, tmp_path / "model.pth")
+    return {
+        "recipe": recipe(),
+        "photo": picture("photo.png"),
+        "photos": tmp_path / "in",
+        "out": tmp_path / "out",
+        "none": tmp_path / "none",
+        "empty": tmp_path / "empty",
+        "file": tmp_path / "file",
+        "below_file": tmp_path / "file" / "out",
+        "cut": tmp_path / "cut.safetensors",
+        "pickle": tmp_path / "model.pth",
+    }
+
+
+# The command, and what its one line must say.
+REFUSED = {
+    "missing recipe": ("run {none}.yaml -o {out}", "{none}.yaml: no such recipe"),
+    "unknown kind": ("run {recipe} -o {out} --set guidance.0.kind=dps", "no guidance is called 'dps'"),
+    "unknown key": ("run {recipe} -o {out} --set sampler.stepz=3", "sampler.stepz: unknown key (did you mean 'steps'?)"),
+    "missing weights": ("run {recipe} -o {out} --set prior.weights={none}", "no weights '{none}': no such file"),
+    "truncated weights": ("run {recipe} -o {out} --set prior.weights={cut}", "{cut}: not a readable safetensors file"),
+    "pickle weights": ("run {recipe} -o {out} --set prior.weights={pickle}", "{pickle}: this is a pickle"),
+    "output below a file": ("run {recipe} -o {below_file}", "{below_file}: cannot write to this folder"),
+    "output is a file": ("run {recipe} -o {file}", "{file}: cannot write to this folder"),
+    "missing input": ("run {recipe} -o {out} -i {none}", "{none}: no such file or folder"),
+    "one missing input": ("run {recipe} -o {out} -i {photo} -i {none}", "{none}: no such file or folder"),
+    "empty folder": ("run {recipe} -o {out} -i {empty}", "{empty}: no pictures in this folder"),
+    "output is the input": ("run {recipe} -o {photos} -i {photos}", "{photos}: the output folder is an input folder"),
+    "output holds the input": ("run {recipe} -o {photos} -i {photo}", "{photo"),
+    "no input and no sample": ("run {recipe} -o {out} --set input.sample=null", "the recipe has no input.sample"),
+    "missing reference": ("run {recipe} -o {out} -i {photo} --reference {none}", "{none}: no such file or folder"),
+    "empty reference": ("run {recipe} -o {out} -i {photo} --reference {empty}", "{empty}: no pictures"),
+    "reference and synthesize": ("run {recipe} -o {out} -i {photo} --reference {photos} --synthesize", "--reference"),
+    "missing LPIPS": ("run {recipe} -o {out} --lpips {none}", "{none}"),
+    "negative seed": ("run {recipe} -o {out} --seed -1", "-1"),
+    "unknown device": ("run {recipe} -o {out} --device gpu", "gpu"),
+    "unknown option": ("run {recipe} -o {out} --sead 3", "--sead"),
+    "no recipe": ("run", "RECIPE"),
+    "unknown command": ("restore {recipe}", "restore"),
+    "train without a section": ("train {recipe} -o {out} --data {photos}", "the recipe has no 'train' section"),
+    "training without a recipe": ("train {none}.yaml -o {out} --data {photos}", "{none}.yaml: no such recipe"),
+    "import of nothing": ("weights import {none} -o {out}", "{none}: no such file"),
+}
+
+
+@pytest.mark.parametrize(("command", "expected"), REFUSED.values(), ids=REFUSED.keys())
+def test_refused(refused, places, command, expected):
+    message = refused(*(word.format(**places) for word in command.split()))
+    assert (expected if expected == "{photo" else expected.format(**places)).removeprefix("{photo") in message
+    assert not list(places["empty"].iterdir())
+    assert not places["out"].exists() or not list(places["out"].iterdir())
+
+
+@pytest.mark.parametrize("command", ["run", "train"])
+def test_device_that_is_not_there(refused, recipe, picture, tmp_path, command):
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    train = "seed: 3", "seed: 3\ntrain: {crop: 16}"
+    given = [] if command == "run" else ["--data", picture("a.png").parent]
+    path = recipe(train)
+    if command == "train":
+        path = recipe(train, ("weights: WEIGHTS", "network: {preset: small}"))
+    message = refused(command, path, "-o", tmp_path / "out", "--device", "cuda", *given)
+    assert message == "--device cuda: no CUDA device here"
+
+
+def test_bad_pictures_fail_and_the_others_are_done(recipe, cli, damaged, tmp_path, report):
+    result = cli("run", recipe(), "-i", damaged, "-o", tmp_path / "out", "--quiet")
+    assert (result.code, result.out) == (1, "")
+    found = report(tmp_path / "out")
+    assert [stem for stem, entry in found.items() if "error" not in entry] == ["a", "z"]
+    lines = result.err.splitlines()
+    assert len(lines) == 4
+    for name in DAMAGED:
+        assert found[name.removesuffix(".png")]["error"]
+        (line,) = [line for line in lines if name in line]
+        assert line.startswith("failed: ")
+        assert line.count(name) == 1  # named once, not twice
+        assert not (tmp_path / "out" / name).exists()
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.png") if p.stem.count(".") == 0) == ["a.png", "z.png"]
+
+
+def test_failures_beside_the_table_are_one_line_each(recipe, cli, damaged, tmp_path):
+    result = cli("run", recipe(), "-i", damaged, "-o", tmp_path / "out")
+    assert result.code == 1
+    assert "2 restored, 4 failed" in result.out
+    assert len(result.err.splitlines()) == 4, result.err
+
+
+def test_success_leaves_no_blank_lines(recipe, cli, tmp_path):
+    assert cli("run", recipe(), "-o", tmp_path / "out").err == ""
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_one_bad_picture(recipe, cli, damaged, tmp_path, report, name):
+    result = cli("run", recipe(), "-i", damaged / name, "-o", tmp_path / "out", "--quiet")
+    assert result.code == 1
+    (entry,) = report(tmp_path / "out").values()
+    assert entry["input"] == str(damaged / name)
+    assert entry["error"] in result.err
+    assert "output" not in entry
+
+
+def test_failed_picture_is_tried_again(recipe, cli, damaged, tmp_path, report, picture):
+    command = ["run", recipe(), "-i", damaged / "text.png", "-o", tmp_path / "out", "--quiet"]
+    assert cli(*command).code == 1
+    assert cli(*command).code == 1
+    picture("text.png", folder=damaged)
+    assert cli(*command).code == 0
+    assert "error" not in report(tmp_path / "out")["text"]
+
+
+def test_guidance_that_cannot_work_fails_in_words(recipe, cli, picture, tmp_path):
+    command = ["run", recipe(), "-i", picture("a.png"), "-o", tmp_path / "out", "--quiet"]
+    result = cli(*command, "--set", "guidance.0.kernel=given")
+    assert result.code in (1, 2)
+    assert "needs a known kernel" in result.err
+
+
+def test_debug_shows_the_traceback(process, tmp_path):
+    short = process("run", tmp_path / "x.yaml")
+    assert (short.code, short.out) == (2, "")
+    assert short.err == f"error: {tmp_path / 'x.yaml'}: no such recipe\n"
+    long = process("run", tmp_path / "x.yaml", "--debug")
+    assert long.code == 2
+    assert "Traceback (most recent call last)" in long.err
+    assert "RecipeError" in long.err
+    assert long.err.endswith(short.err)
+
+
+def test_help_and_version(cli):
+    import invdiff
+
+    for command in ([], ["run"], ["train"], ["plugins"], ["weights"], ["weights", "import"]):
+        assert cli(*command, "--help").code == 0
+    assert invdiff.__version__ in cli("--version").out

@@ -1,0 +1,243 @@
+"""Each metric against scikit-image, a published definition or number, or an error known beforehand."""
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.signal
+import skimage.color
+import skimage.metrics
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+from invdiff.errors import WeightsError
+from invdiff.lpips import LPIPS
+from invdiff.metrics import inside, kernel_l1, lr_psnr, luma, psnr_rgb, psnr_y, rms, round8, ssim_y
+
+
+def pair(height=40, width=36, noise=0.1, seed=0):
+    gen = torch.Generator().manual_seed(seed)
+    truth = torch.rand(3, height, width, generator=gen)
+    return (truth + noise * torch.randn(truth.shape, generator=gen)).clamp(0, 1), truth
+
+
+def skimage_luma(x):
+    return skimage.color.rgb2ycbcr(x.permute(1, 2, 0).double().numpy())[..., 0] / 255
+
+
+# --- PSNR
+
+
+def test_luma_is_bt601_studio_range():
+    x, _ = pair()
+    np.testing.assert_allclose(luma(x).numpy(), skimage_luma(x), atol=1e-7)
+    # BT.601: black 16, white 235, red 16 + 65.481, green 16 + 128.553, blue 16 + 24.966
+    colours = torch.tensor([[0, 1, 1, 0, 0], [0, 1, 0, 1, 0], [0, 1, 0, 0, 1]], dtype=torch.float64)
+    want = torch.tensor([[16, 235, 81.481, 144.553, 40.966]], dtype=torch.float64)
+    torch.testing.assert_close(luma(colours[:, None]) * 255, want, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("border", [0, 2, 4])
+def test_psnr_y_is_skimages(border):
+    x, truth = pair()
+    a, b = (skimage_luma(i)[border : 40 - border, border : 36 - border] for i in (x, truth))
+    want = skimage.metrics.peak_signal_noise_ratio(b, a, data_range=1.0)
+    assert psnr_y(x, truth, border) == pytest.approx(want, abs=1e-5)
+
+
+def test_psnr_of_a_known_error():
+    truth = torch.full((3, 16, 16), 0.5, dtype=torch.float64)
+    x = truth + 0.1
+    assert psnr_rgb(x, truth) == pytest.approx(20, abs=1e-9)  # -20 log10 0.1
+    # On the luma a grey level counts 219 / 255.
+    assert psnr_y(x, truth, 0) == pytest.approx(20 - 20 * math.log10(219 / 255), abs=1e-9)
+    one = truth.clone()
+    one[1] += 0.1  # one channel of three: a third of the error
+    assert psnr_rgb(one, truth) == pytest.approx(20 + 10 * math.log10(3), abs=1e-9)
+    assert psnr_y(one, truth, 0) == pytest.approx(20 - 20 * math.log10(128.553 / 255), abs=1e-9)
+
+
+def test_psnr_rgb_is_skimages():
+    x, truth = pair()
+    want = skimage.metrics.peak_signal_noise_ratio(truth.double().numpy(), x.double().numpy(), data_range=1.0)
+    assert psnr_rgb(x, truth) == pytest.approx(want, abs=1e-6)
+    assert lr_psnr(x, truth) == pytest.approx(want, abs=1e-6)
+
+
+def test_the_border_is_left_out():
+    truth = torch.full((3, 12, 14), 0.5)
+    x = truth.clone()
+    x[:, :3], x[:, -3:], x[:, :, :3], x[:, :, -3:] = 0, 0, 0, 0
+    assert psnr_y(x, truth, 3) == math.inf
+    assert psnr_y(x, truth, 2) < 20
+    np.testing.assert_array_equal(inside(torch.arange(30).view(5, 6), 2).numpy(), [[14, 15]])
+    assert inside(truth, 0).shape == truth.shape
+
+
+def test_equal_images():
+    x, _ = pair()
+    assert psnr_y(x, x, 4) == psnr_rgb(x, x) == math.inf
+    assert ssim_y(x, x, 4) == pytest.approx(1, abs=1e-12)
+
+
+# --- SSIM
+
+
+def ssim_by_definition(a, b):
+    """Wang et al. 2004, Eq. 13: an 11x11 Gaussian window of deviation 1.5, whole windows only."""
+    line = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    window = np.outer(line, line) / line.sum() ** 2
+
+    def mean(i):
+        return scipy.signal.convolve2d(i, window, mode="valid")
+
+    c1, c2 = 0.01**2, 0.03**2
+    ma, mb = mean(a), mean(b)
+    va, vb, cov = mean(a * a) - ma**2, mean(b * b) - mb**2, mean(a * b) - ma * mb
+    return ((2 * ma * mb + c1) * (2 * cov + c2) / ((ma**2 + mb**2 + c1) * (va + vb + c2))).mean()
+
+
+@pytest.mark.parametrize("border", [0, 4])
+@pytest.mark.parametrize("noise", [0.02, 0.3])
+def test_ssim_is_wangs(border, noise):
+    x, truth = pair(noise=noise)
+    a, b = (skimage_luma(i)[border : 40 - border, border : 36 - border] for i in (x, truth))
+    assert ssim_y(x, truth, border) == pytest.approx(ssim_by_definition(a, b), abs=1e-7)
+
+
+def test_ssim_needs_a_window():
+    x, truth = pair(18, 30)
+    assert math.isnan(ssim_y(x, truth, 4))  # 10 rows are left
+    assert not math.isnan(ssim_y(x, truth, 3))
+
+
+# --- the others
+
+
+def test_kernel_l1():
+    a, b = torch.zeros(5, 5), torch.zeros(5, 5)
+    a[1, 1] = b[3, 3] = 1
+    assert kernel_l1(a, a) == 0
+    assert kernel_l1(a, b) == 2  # no overlap
+    assert kernel_l1(0.75 * a + 0.25 * b, a) == pytest.approx(0.5)
+
+
+def test_round8():
+    x = torch.tensor([-0.3, 0.2 / 255, 0.8 / 255, 99.6 / 255, 1.7])
+    torch.testing.assert_close(round8(x) * 255, torch.tensor([0.0, 0, 1, 100, 255]))
+
+
+def test_rms():
+    assert rms(torch.tensor([3.0, -4.0, 0.0, 0.0])) == 2.5  # sqrt(25 / 4)
+
+
+# --- LPIPS
+
+
+def small_backbones():
+    """Torchvision's stacks with few channels; where to look after a ReLU, by its place in the stack."""
+
+    def vgg(widths=(4, 4, 6, 6, 8, 8, 8, 5, 5, 5, 7, 7, 7)):
+        layers, last = [], 3
+        for i, width in enumerate(widths):
+            if i in (2, 4, 7, 10):
+                layers.append(nn.MaxPool2d(2, 2))
+            layers += [nn.Conv2d(last, width, 3, padding=1), nn.ReLU()]
+            last = width
+        return nn.Sequential(*layers)
+
+    alex = nn.Sequential(
+        nn.Conv2d(3, 6, 11, stride=4, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(6, 8, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(8, 9, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(9, 7, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(7, 7, 3, padding=1),
+        nn.ReLU(),
+    )
+    # LPIPS 0.1: relu1_2, relu2_2, relu3_3, relu4_3, relu5_3 of VGG16; relu1 to relu5 of AlexNet.
+    return {"vgg": (vgg(), (3, 8, 15, 22, 29)), "alex": (alex, (1, 4, 7, 9, 11))}
+
+
+def write_weights(folder, network):
+    torch.manual_seed(0)
+    stack, taps = small_backbones()[network]
+    name = {"vgg": "vgg16", "alex": "alexnet"}[network]
+    tensors = {f"features.{key}": value for key, value in stack.state_dict().items()}
+    save_file(tensors, folder / f"{name}_features.safetensors")
+    heads = [torch.rand(1, stack[tap - 1].out_channels, 1, 1) for tap in taps]
+    save_file({f"lin{i}.model.1.weight": head for i, head in enumerate(heads)}, folder / f"{network}.safetensors")
+    return stack, taps, heads
+
+
+@torch.no_grad()
+def lpips_by_definition(stack, taps, heads, a, b):
+    """Zhang et al. 2018, Eq. 1: unit-length features, weighted squared differences, means over space, summed."""
+    shift, spread = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
+    a, b = (((2 * i - 1) - shift[:, None, None]) / spread[:, None, None] for i in (a, b))
+    a, b, total = a[None], b[None], 0.0
+    for i, layer in enumerate(stack):
+        a, b = layer(a), layer(b)
+        if i in taps:
+            unit_a, unit_b = (f / (f.norm(dim=1, keepdim=True) + 1e-10) for f in (a, b))
+            weighted = heads[taps.index(i)][0, :, 0, 0] * ((unit_a - unit_b)[0] ** 2).permute(1, 2, 0)
+            total += float(weighted.sum(-1).mean())
+    return total
+
+
+@pytest.mark.parametrize("network", ["vgg", "alex"])
+@pytest.mark.parametrize("size", [(64, 64), (70, 83)])
+def test_lpips_is_its_definition(tmp_path, network, size):
+    stack, taps, heads = write_weights(tmp_path, network)
+    metric = LPIPS(tmp_path, network)
+    x, truth = pair(*size)
+    want = lpips_by_definition(stack, taps, heads, x, truth)
+    assert want > 1e-3
+    assert metric(x, truth) == pytest.approx(want, rel=1e-4)
+    assert metric(truth, x) == pytest.approx(want, rel=1e-4)
+    assert metric(x, x) == 0
+
+
+def test_lpips_has_nothing_to_train(tmp_path):
+    write_weights(tmp_path, "alex")
+    assert not list(LPIPS(tmp_path, "alex").parameters())
+
+
+def test_wrong_lpips_weights_are_named(tmp_path):
+    with pytest.raises(WeightsError, match="vgg16_features"):
+        LPIPS(tmp_path)
+    write_weights(tmp_path, "alex")
+    save_file({"lin0.model.1.weight": torch.ones(1, 6, 1, 1)}, tmp_path / "alex.safetensors")
+    with pytest.raises(WeightsError, match=r"lin1\.model\.1\.weight"):
+        LPIPS(tmp_path, "alex")
+    (tmp_path / "alex.safetensors").write_bytes(b"nothing of the kind")
+    with pytest.raises(WeightsError, match=r"alex\.safetensors"):
+        LPIPS(tmp_path, "alex")
+
+
+@pytest.mark.parametrize(
+    ("network", "first", "second", "digits"),
+    # Alex: printed in the LPIPS repository. VGG: what its code gives for the same pictures.
+    [("alex", 0.722, 0.138, 3), ("vgg", 0.5686, 0.4217, 4)],
+)
+def test_the_lpips_authors_example(network, first, second, digits):
+    weights, data = os.environ.get("INVDIFF_LPIPS"), os.environ.get("INVDIFF_DATA")
+    if not (weights and data):
+        pytest.skip("INVDIFF_LPIPS (weights) and INVDIFF_DATA (pictures) are not set")
+
+    def picture(name):
+        array = np.asarray(Image.open(Path(data, "val", "lpips_example", f"{name}.png")).convert("RGB"))
+        return torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 255
+
+    metric, truth = LPIPS(Path(weights), network), picture("ex_ref")
+    for name, published in (("ex_p0", first), ("ex_p1", second)):
+        assert metric(picture(name), truth) == pytest.approx(published, abs=0.6 * 10**-digits)
