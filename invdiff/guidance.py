@@ -43,7 +43,7 @@ class Estimate:
     theta: Tensor | None
 
 
-class Guidance(ABC):
+class Guidance(ABC):  # noqa: B024 - both hooks are optional
     """Two places to act in: before the transition and after it. Both do nothing by default.
 
     Whatever is computed over an image (a norm, a step length) is computed for each sample by itself:

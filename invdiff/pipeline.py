@@ -62,8 +62,8 @@ class Pipeline:
         self.guidance: list[Guidance] = [part.component.cls(part.settings) for part in recipe.guidance]
         _check_fit(self.weighted, self.degradation, recipe.prior)
         if recipe.sampler.steps > len(self.prior.schedule):
-            raise InvdiffError(
-                f"sampler.steps: {recipe.sampler.steps} steps, but the prior has {len(self.prior.schedule)}"
+            raise RecipeError(
+                f"{recipe.where('sampler.steps')}: the prior has {len(self.prior.schedule)} steps at most"
             )
 
     def build_prior(self, registry: Registry) -> PriorNet:
@@ -212,7 +212,7 @@ def _check_fit(prior: PriorNet, degradation: Degradation, part: Part) -> None:
     """Refuse weights that were made for another operator, before the first step."""
     if prior.scale is not None and prior.scale != degradation.scale:
         raise WeightsError(
-            f"{part.where}: the prior is for scale {prior.scale}, the recipe's degradation has scale {degradation.scale}"
+            f"{part.where}: the prior is for scale {prior.scale}, the degradation has scale {degradation.scale}"
         )
     if prior.parameter_shape is not None and prior.parameter_shape != degradation.parameters.shape:
         ours, theirs = ("x".join(map(str, s)) for s in (prior.parameter_shape, degradation.parameters.shape))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 from .errors import PluginError, RecipeError, suggest
 from .plugins import Component, Registry, Role
 from .sampler import SamplerSettings
-from .settings import Settings
+from .settings import Int, Settings
 from .training import TrainSettings
 
 SAMPLES = ("astronaut", "cat", "coffee")
@@ -25,7 +25,7 @@ class InputSettings(Settings):
 
     sample: Literal["astronaut", "cat", "coffee"] | None = None
     """A photo that ships with scikit-image."""
-    crop: Annotated[int, Field(ge=16)] | None = 256
+    crop: Annotated[Int, Field(ge=16)] | None = 256
     """Centre-crop pictures that are to be degraded to squares of this side; null: whole pictures."""
     synthesize: bool = False
     """Inputs are clean: degrade them first, and measure the result against them."""
@@ -53,6 +53,8 @@ class Recipe:
     sampler: SamplerSettings
     input: InputSettings
     train: TrainSettings | None
+    where: Callable[[str], str]
+    """Where a dotted key stands, for messages: ``recipes/x.yaml:7: sampler.steps``."""
 
     def resolved(self) -> dict[str, Any]:
         """Every setting with its defaults filled in, for reports."""
@@ -74,7 +76,7 @@ class Recipe:
 
 class _Skeleton(Settings):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[Int, Field(ge=0)] = 0
     degradation: dict[str, Any]
     prior: dict[str, Any]
     guidance: list[dict[str, Any]] = []
@@ -84,6 +86,7 @@ class _Skeleton(Settings):
 
 
 Key = tuple[str | int, ...]
+_DEEPEST = 20
 
 
 class _Source:
@@ -112,6 +115,8 @@ class _Source:
 
     def _walk(self, node: Any, key: Key) -> None:
         self.lines.setdefault(key, node.start_mark.line + 1)
+        if len(key) > _DEEPEST:
+            raise RecipeError(f"{self.where(key[:1])}: nested too deep; does an alias refer to itself?")
         if isinstance(node, yaml.MappingNode):
             seen: set[str] = set()
             for name, value in node.value:
@@ -146,10 +151,11 @@ class _Source:
         self.overridden[key] = assignment
 
     def where(self, key: Key) -> str:
-        """``recipes/x.yaml:7: a.b`` for the nearest enclosing key that the file has."""
+        """``recipes/x.yaml:7: a.b`` for the nearest enclosing key that the file has, or the ``--set`` that gave it."""
+        for given, assignment in reversed(self.overridden.items()):
+            if given[: len(key)] == key[: len(given)] and key:
+                return f"--set {assignment}: {dotted(key)}"
         for end in range(len(key), -1, -1):
-            if key[:end] in self.overridden:
-                return f"--set {self.overridden[key[:end]]}: {dotted(key)}"
             if key[:end] in self.lines:
                 return f"{self.path}:{self.lines[key[:end]]}: {dotted(key)}" if key else f"{self.path}:1"
         return str(self.path)
@@ -160,27 +166,48 @@ class _Source:
         except ValidationError as error:
             raise RecipeError(self._explain(error, model, prefix)) from None
 
-    def _explain(self, error: ValidationError, model: type[BaseModel], prefix: Key) -> str:
-        details = error.errors()
-        # An unknown key explains a missing one more often than the other way round.
-        first = next((d for d in details if d["type"] == "extra_forbidden"), details[0])
-        # Drop the names of union branches, which are not keys of the file.
-        key: Key = prefix
-        for part in first["loc"]:
+    def _key(self, prefix: Key, path: tuple[str | int, ...]) -> Key:
+        """Pydantic's path without the names of union branches, which are not keys of the file."""
+        key = prefix
+        for part in path:
             if (*key, part) in self.lines or (*key, part) in self.overridden:
                 key = (*key, part)
+        return key
+
+    def _explain(self, error: ValidationError, model: type[BaseModel], prefix: Key) -> str:
+        # Of the branches of a union, the one that fits the file furthest is what was meant; there, an
+        # unknown key explains a missing one more often than the other way round.
+        first = max(error.errors(), key=lambda e: (len(self._key(prefix, e["loc"])), e["type"] == "extra_forbidden"))
+        key = self._key(prefix, first["loc"])
         last = first["loc"][-1] if first["loc"] else ""
         if first["type"] in ("extra_forbidden", "missing") and (not key or key[-1] != last):
             key = (*key, last)
         if first["type"] == "extra_forbidden":
-            fields = list(model.model_fields) if len(first["loc"]) == 1 else []
-            return f"{self.where(key)}: unknown key{suggest(str(last), fields)}"
+            return f"{self.where(key)}: unknown key{suggest(str(last), _known_keys(model, first['loc'][:-1]))}"
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "missing":
             message = "missing"
         elif first["type"] not in ("value_error",):
             message = f"{message[:1].lower()}{message[1:]}, got {first['input']!r}"
         return f"{self.where(key)}: {message}"
+
+
+def _known_keys(model: type[BaseModel], path: tuple[str | int, ...]) -> set[str]:
+    """The keys that are allowed where pydantic's ``path`` leads: names of fields, list places, union branches."""
+    models = [model]
+    for part in path:
+        inner = [m for outer in models if part in outer.model_fields for m in _models_in(outer.model_fields[part])]
+        branch = [m for m in models if any(part in get_args(f.annotation) for f in m.model_fields.values())]
+        models = inner or branch or models
+    return {name for m in models for name in m.model_fields}
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Every settings class that an annotation mentions, however deep in unions and lists."""
+    annotation = getattr(annotation, "annotation", annotation)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for argument in get_args(annotation) for m in _models_in(argument)]
 
 
 def parse_assignment(assignment: str) -> tuple[str, Any]:
@@ -230,4 +257,5 @@ def load_recipe(path: str | os.PathLike[str], registry: Registry, overrides: Seq
         sampler=source.validate(SamplerSettings, skeleton.sampler, ("sampler",)),
         input=source.validate(InputSettings, skeleton.input, ("input",)),
         train=None if skeleton.train is None else source.validate(TrainSettings, skeleton.train, ("train",)),
+        where=lambda name: source.where(tuple(name.split("."))),
     )

@@ -15,21 +15,23 @@ from .degradation import Degradation
 from .guidance import Guidance, Step
 from .prior import PriorNet
 from .schedule import Spacing
-from .settings import Float, Settings
+from .settings import Float, Int, Settings
 
 
 class SamplerSettings(Settings):
     """How the reverse diffusion is walked."""
 
-    steps: Annotated[int, Field(ge=1)] = 20
+    steps: Annotated[Int, Field(ge=1)] = 20
     """Network evaluations. One is close to the conditional mean; many draw from the posterior."""
+    temperature: Annotated[Float, Field(ge=0, le=1)] = 1.0
+    """Scale of all noise that is drawn: 1 samples the posterior (the paper), less trades texture for fidelity."""
     eta: Annotated[Float, Field(ge=0, le=1)] = 1.0
     """Fresh noise at each step: 1 is DDPM (the paper), 0 is DDIM."""
     spacing: Spacing = "uniform"
     """``quadratic`` puts more of the steps where there is little noise."""
-    tile: Annotated[int, Field(ge=64)] | None = 512
+    tile: Annotated[Int, Field(ge=64)] | None = 512
     """Larger images pass through the prior in overlapping tiles of this side, in bounded memory; null: never."""
-    overlap: Annotated[int, Field(ge=0)] = 64
+    overlap: Annotated[Int, Field(ge=0)] = 64
 
 
 @dataclass
@@ -71,7 +73,8 @@ def sample(
     condition, crop = _condition(y, degradation, prior)
 
     def noise() -> Tensor:
-        return torch.stack([torch.randn(condition.shape[1:], generator=g) for g in generators]).to(condition)
+        drawn = torch.stack([torch.randn(condition.shape[1:], generator=g) for g in generators])
+        return settings.temperature * drawn.to(condition)
 
     times = prior.schedule.spaced(settings.steps, settings.spacing)
     track = any(g.needs_gradient for g in guidance)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Strict
 
 
 class Settings(BaseModel):
@@ -22,6 +22,9 @@ def _number(value: object) -> object:
             return value
     return value
 
+
+Int = Annotated[int, Strict()]
+"""A whole number: neither ``2.0`` nor ``true``."""
 
 Float = Annotated[float, BeforeValidator(_number)]
 """A float that may be written as ``1e-3``."""

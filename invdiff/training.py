@@ -24,7 +24,7 @@ from .errors import TrainingError
 from .files import make_folder, stream, write_atomic
 from .photos import PhotoCrops, find_images
 from .prior import PriorNet
-from .settings import Float, Settings
+from .settings import Float, Int, Settings
 from .weights import encode, read_tensors, save_prior
 
 _DATA, _NOISE, _PREPARE = 0, 1, 2  # streams
@@ -43,15 +43,15 @@ class TrainSettings(Settings):
     """One training run. The defaults are the paper's (Sec. 4.1); ``data`` may come from the command line."""
 
     data: list[str] = []
-    steps: Annotated[int, Field(ge=1)] = 500_000
-    batch: Annotated[int, Field(ge=1)] = 8
-    crop: Annotated[int, Field(ge=8)] = 256
+    steps: Annotated[Int, Field(ge=1)] = 500_000
+    batch: Annotated[Int, Field(ge=1)] = 8
+    crop: Annotated[Int, Field(ge=8)] = 256
     rescale: tuple[Float, Float] = (1.0, 1.0)
     """Photos are shrunk by a random factor in this range before cropping."""
     learning_rate: Annotated[Float, Field(gt=0)] = 2e-4
     decay: Literal["halve", "cosine", "none"] = "halve"
-    halve_every: Annotated[int, Field(ge=1)] = 100_000
-    warmup: Annotated[int, Field(ge=0)] = 0
+    halve_every: Annotated[Int, Field(ge=1)] = 100_000
+    warmup: Annotated[Int, Field(ge=0)] = 0
     clip: Annotated[Float, Field(gt=0)] = 1.0
     """Largest gradient norm."""
     ema: Annotated[Float, Field(ge=0, lt=1)] = 0.999
@@ -64,9 +64,9 @@ class TrainSettings(Settings):
     """``auto``: bfloat16 autocast on CUDA, float32 elsewhere."""
     compile: bool = False
     channels_last: bool = False
-    checkpoint_every: Annotated[int, Field(ge=1)] = 1000
-    log_every: Annotated[int, Field(ge=1)] = 50
-    workers: Annotated[int, Field(ge=1)] = 2
+    checkpoint_every: Annotated[Int, Field(ge=1)] = 1000
+    log_every: Annotated[Int, Field(ge=1)] = 50
+    workers: Annotated[Int, Field(ge=1)] = 2
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainSettings:

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from invdiff_mcformer.prior import MCFormerPrior
-from invdiff_mcformer.settings import MCFormerSettings
 from PIL import Image
 
 from invdiff import cli as command_line
 from invdiff.weights import save_prior
+from invdiff_mcformer.prior import MCFormerPrior
+from invdiff_mcformer.settings import MCFormerSettings
 
 torch.set_num_threads(1)  # as in the processes that tests start, so that sums come out the same
 
@@ -40,6 +40,34 @@ sampler:
   steps: 2
   eta: 1.0
 input: {sample: astronaut, crop: 64, synthesize: true}
+"""
+
+
+TRAINING = """\
+name: tiny_training
+degradation: {kind: blindsr, scale: 4, kernel_size: 5, kernels: {family: isotropic, sigma: [0.2, 2.0]}}
+prior:
+  kind: mcformer
+  network:
+    kernel_size: 5
+    channels: [8, 8, 8, 8]
+    heads: [1, 1, 1, 1]
+    blocks: [1, 1, 1, 1]
+    refinement: 0
+    unshuffle: 2
+    learn_variance: false
+    estimator: {channels: 8, strides: [1, 2]}
+  preconditioning: residual
+  value_range: [-1, 1]
+sampler: {steps: 2}
+train:
+  steps: 6
+  batch: 2
+  crop: 32
+  learning_rate: 2e-3
+  decay: none
+  log_every: 1
+  checkpoint_every: 100
 """
 
 
@@ -132,8 +160,8 @@ def arguments():
     """The command line of a fresh process, and its environment."""
 
     def build(*given):
-        start = [sys.executable, "-c", "from invdiff.cli import main; main(prog_name='invdiff')"]
-        return [*start, *map(str, given)], {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"}
+        return [sys.executable, "-m", "invdiff", *map(str, given)], environment
 
     return build
 
@@ -144,7 +172,7 @@ def process(arguments):
 
     def run(*given):
         command, env = arguments(*given)
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=110, check=False)
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
         return Result(done.returncode, done.stdout, done.stderr)
 
     return run
@@ -168,16 +196,37 @@ def picture(tmp_path):
     return save
 
 
-def read_report(folder):
-    return json.loads((Path(folder) / "report.json").read_text(encoding="utf-8"))
-
-
 @pytest.fixture
 def report():
     """The entries of a folder's report by stem; with ``whole``, the report itself."""
 
     def read(folder, whole=False):
-        found = read_report(folder)
+        found = json.loads((Path(folder) / "report.json").read_text(encoding="utf-8"))
         return found if whole else {entry["stem"]: entry for entry in found["images"]}
 
     return read
+
+
+@pytest.fixture
+def photos(picture, tmp_path):
+    """A folder to train on."""
+    for i in range(3):
+        picture(f"{i}.png", 40 + i, 48, seed=i, folder=tmp_path / "photos")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def training(recipe):
+    """A recipe to train with."""
+    return recipe(text=TRAINING)
+
+
+@pytest.fixture
+def train(cli, training, photos, tmp_path):
+    """Trains into a folder below tmp_path with changed settings of the train section."""
+
+    def run(folder, *options, **settings):
+        changes = [x for name, value in settings.items() for x in ("--set", f"train.{name}={value}")]
+        return cli("train", training, "-o", tmp_path / folder, "--data", photos, "--quiet", *changes, *options)
+
+    return run

@@ -9,16 +9,17 @@ import pickle
 import re
 
 import pytest
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 
 import invdiff
 from invdiff.errors import WeightsError
 from invdiff.plugins import registry
-from invdiff.weights import import_checkpoint
+from invdiff.weights import import_checkpoint, read_tensors
 
 SMALL = {"dims": (8, 16, 32, 64), "blocks": (1, 1, 1, 1), "heads": (1, 2, 4, 8), "refine": 1, "side": 11, "width": 12}
-PAPER = {"dims": (48, 96, 192, 384), "blocks": (2, 3, 6, 8), "heads": (1, 2, 4, 8), "refine": 2, "side": 21, "width": 48}
+PAPER = {**SMALL, "dims": (48, 96, 192, 384), "blocks": (2, 3, 6, 8), "refine": 2, "side": 21, "width": 48}
 
 
 def shapes(dims, blocks, heads, refine, side, width, outputs=6, expansion=2.66):
@@ -131,9 +132,7 @@ def stage(x, code, state, name):
         prefix = f"{name}.{i}."
         table = F.linear(F.mish(code), state[prefix + "modulation.1.weight"], state[prefix + "modulation.1.bias"])
         dim = x.shape[1]
-        shift_attn, scale_attn, shift_ffn, scale_ffn = (
-            table[:, i * dim : (i + 1) * dim, None, None] for i in range(4)
-        )
+        shift_attn, scale_attn, shift_ffn, scale_ffn = table[..., None, None].split(dim, dim=1)
         inner = channel_norm(x, state, prefix + "norm1.") * (1 + scale_attn) + shift_attn
         x = x + attention(inner, state, prefix + "attn.")
         inner = channel_norm(x, state, prefix + "norm2.") * (1 + scale_ffn) + shift_ffn
@@ -154,12 +153,8 @@ def estimated_kernel(pair, state):
 
 def embedded_time(t, state):
     half = state["t_embedder.1.weight"].shape[1] // 2
-    code = torch.tensor(
-        [
-            [wave(float(time) * math.exp(-math.log(1e4) * i / half)) for wave in (math.sin, math.cos) for i in range(half)]
-            for time in t
-        ]
-    )
+    angles = [[time * math.exp(-math.log(1e4) * i / half) for i in range(half)] for time in t.tolist()]
+    code = torch.tensor([[*map(math.sin, line), *map(math.cos, line)] for line in angles])
     code = F.linear(code, state["t_embedder.1.weight"], state["t_embedder.1.bias"])
     return F.linear(F.mish(code), state["t_embedder.3.weight"], state["t_embedder.3.bias"])
 
@@ -209,6 +204,13 @@ def inputs(batch=3, height=24, width=16):
     return x_t, torch.tensor([999, 417, 0])[:batch], torch.rand(batch, 3, height, width, generator=gen)
 
 
+def agree(found, want, what=""):
+    """Within rounding: float32 through some twenty layers, outputs of size one to three."""
+    error = found - want
+    assert error.square().mean().sqrt() < 1e-5, what
+    assert error.abs().max() < 1e-4, what
+
+
 def test_the_layout_above_is_the_papers():
     # Counted from the shapes alone: if a layer were missing here, this would not be the published number.
     assert sum(math.prod(shape) for shape in shapes(**PAPER).values()) == 26_509_267
@@ -232,8 +234,8 @@ def test_the_imported_network_is_the_authors(tmp_path, layout):
     want, kernel = released(x_t, t, y_up, state)
     out = prior(x_t, t, y_up)
     assert prior.prediction == "eps"
-    torch.testing.assert_close(out.raw, want[:, :3], rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(out.variance_fraction, (want[:, 3:] + 1) / 2, rtol=1e-5, atol=1e-5)
+    agree(out.raw, want[:, :3])
+    agree(out.variance_fraction, (want[:, 3:] + 1) / 2)
     torch.testing.assert_close(out.parameters.flatten(1), kernel, rtol=1e-4, atol=1e-7)
     assert kernel.max() > 2 / kernel.shape[1]  # else a flat kernel would pass
     assert (want[:, :3] - x_t).std() > 0.1  # else the skip alone would
@@ -244,22 +246,19 @@ def test_a_network_without_learned_variance(tmp_path):
     state = random_state(outputs=3)
     out = imported(tmp_path, state)(*inputs())
     want, _ = released(*inputs(), state)
-    torch.testing.assert_close(out.raw, want, rtol=1e-5, atol=1e-5)
+    agree(out.raw, want)
     assert out.variance_fraction is None
 
 
 @torch.no_grad()
-def test_every_tensor_matters(tmp_path):
-    """Change one tensor at a time, in one block of every stage: both networks must follow."""
+def test_the_comparison_would_notice_any_tensor():
+    """A tensor that the converter mixed up moves image or kernel ten times what may differ."""
     state = random_state()
-    before = released(*inputs(1), state)[0]
-    names = [n for n in state if ".0." not in n or n.startswith(("latent", "decoder_level1", "predictor", "k_mlp"))]
-    for name in names[::4]:
-        changed = {**state, name: state[name] * 1.5 + 0.05}
-        want, _ = released(*inputs(1), changed)
-        assert (want - before).abs().max() > 1e-5, name
-        out = imported(tmp_path, changed)(*inputs(1))
-        torch.testing.assert_close(out.raw, want[:, :3], rtol=1e-5, atol=2e-5, msg=lambda m, name=name: f"{name}: {m}")
+    inside = inputs(1, 16, 16)
+    image, kernel = released(*inside, state)
+    for name, value in state.items():
+        other_image, other_kernel = released(*inside, {**state, name: value * 1.5 + 0.1})
+        assert (other_image - image).abs().max() > 1e-3 or (other_kernel / kernel - 1).abs().max() > 1e-3, name
 
 
 @torch.no_grad()
@@ -285,7 +284,7 @@ def test_settings_follow_from_the_shapes(tmp_path):
 def test_wrappings_and_prefixes(tmp_path, wrap, prefix):
     state = random_state()
     out = imported(tmp_path, {prefix + name: value for name, value in state.items()}, wrap)(*inputs())
-    torch.testing.assert_close(out.raw, released(*inputs(), state)[0][:, :3], rtol=1e-5, atol=1e-5)
+    agree(out.raw, released(*inputs(), state)[0][:, :3])
 
 
 @torch.no_grad()
@@ -295,7 +294,7 @@ def test_averaged_weights_come_first(tmp_path):
     torch.save({"params": last, "params_ema": state}, source)
     import_checkpoint(source, output, registry(), {})
     out = invdiff.load_prior(output)(*inputs())
-    torch.testing.assert_close(out.raw, released(*inputs(), state)[0][:, :3], rtol=1e-5, atol=1e-5)
+    agree(out.raw, released(*inputs(), state)[0][:, :3])
 
 
 # --- refusals
@@ -375,6 +374,7 @@ class Trap:
         return open, (self.path, "w")
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("save", [torch.save, lambda o, p: p.write_bytes(pickle.dumps(o))], ids=["torch", "pickle"])
 def test_a_pickle_of_anything_else_is_refused_and_not_run(tmp_path, save):
     sprung = tmp_path / "sprung"
@@ -397,6 +397,20 @@ def test_wrong_overrides_are_refused(tmp_path):
         import_checkpoint(source, tmp_path / "out.safetensors", registry(), {"scale": 0})
     with pytest.raises(WeightsError, match="scal"):
         import_checkpoint(source, tmp_path / "out.safetensors", registry(), {"scal": 2})
+
+
+@pytest.mark.parametrize("start", [b"\x80", b"PK"], ids=["pickle", "zip"])
+def test_a_header_that_begins_like_a_pickle_is_not_one(tmp_path, start):
+    # A safetensors file begins with the length of its header, a multiple of 8: one in 32 begins with 0x80.
+    wanted, bit = int.from_bytes(start, "little"), 8 * len(start)
+    path = tmp_path / "a.safetensors"
+    for padding in range(0, 2 << bit, 8):
+        data = safetensors.torch.save({"a": torch.ones(2)}, {"note": "x" * padding})
+        if int.from_bytes(data[:8], "little") % (1 << bit) == wanted:
+            break
+    path.write_bytes(data)
+    assert data.startswith(start)
+    assert torch.equal(read_tensors(path)[0]["a"], torch.ones(2))
 
 
 @pytest.mark.parametrize("legacy", [False, True])

@@ -385,6 +385,7 @@ def test_wrong_settings_are_refused(settings, where):
 def test_defaults_are_the_papers_first_setting():
     # Setting 1: scale 4, isotropic, sigma U[0.2, 4.0], 21 x 21, 8-bit measurements.
     settings = operator().settings
-    assert (settings.scale, settings.kernel_size, settings.downsample, settings.padding) == (4, 21, "bicubic", "reflect")
+    assert (settings.scale, settings.kernel_size) == (4, 21)
+    assert (settings.downsample, settings.padding) == ("bicubic", "reflect")
     assert settings.kernels.sigma == (0.2, 4.0)
     assert settings.quantize

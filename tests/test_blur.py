@@ -117,7 +117,7 @@ def test_gradients_in_image_and_kernel(padding):
 
 def test_reflection_needs_one_pixel_more_than_it_pads():
     kernel = torch.ones(1, 11, 11)
-    with pytest.raises(ImageError, match="5 pixels.*too small.*need 6"):
+    with pytest.raises(ImageError, match=r"5 pixels.*too small.*need 6"):
         blur(torch.ones(1, 3, 5, 20), kernel)
     with pytest.raises(ImageError, match="too small"):
         blur(torch.ones(1, 3, 20, 5), kernel)
@@ -199,9 +199,7 @@ def test_the_interior_is_pillows(scale):
     # At the border Pillow cuts the kernel off and MATLAB mirrors: leave out the 2 output pixels it reaches.
     x = rand(1, 1, 14 * scale, 12 * scale)
     down = downsample_bicubic(x, scale)[0, 0].numpy()
-    np.testing.assert_allclose(
-        down[2:-2, 2:-2], pil_resized(x[0, 0].numpy(), 14, 12)[2:-2, 2:-2], atol=2e-6
-    )
+    np.testing.assert_allclose(down[2:-2, 2:-2], pil_resized(x[0, 0].numpy(), 14, 12)[2:-2, 2:-2], atol=2e-6)
     small = rand(1, 1, 11, 9)
     up = resize_bicubic(small, 11 * scale, 9 * scale)[0, 0].numpy()
     edge = 2 * scale

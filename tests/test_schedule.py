@@ -191,6 +191,25 @@ def test_the_last_step_is_the_clean_image(schedule, eta):
 
 
 @pytest.mark.parametrize(("t", "t_next"), PAIRS)
+def test_kept_shift(schedule, t, t_next):
+    """Move x_t by one and keep x_0: Ho et al. 2020, Eq. 7, has x_t with the factor sqrt(alpha) (1 - b) / (1 - a)."""
+    x, x0, zero = image(16), image(17), torch.zeros(3, 3, 4, 5, dtype=torch.float64)
+    a, b = ABAR[t], ABAR[t_next]
+    kept = schedule.kept_shift(t, t_next)
+    assert kept == pytest.approx(np.sqrt(a / b) * (1 - b) / (1 - a), rel=1e-8)
+    moved_by = schedule.transition(x + 1, x0, t, t_next, 1.0, zero) - schedule.transition(x, x0, t, t_next, 1.0, zero)
+    torch.testing.assert_close(moved_by, torch.full_like(x, kept), rtol=1e-8, atol=1e-10)
+
+
+def test_kept_shift_of_two_steps(schedule):
+    """Two steps keep the product of what each keeps; no step keeps all, the step to the clean image nothing."""
+    two = schedule.kept_shift(900, 400) * schedule.kept_shift(400, 30)
+    assert schedule.kept_shift(900, 30) == pytest.approx(two, rel=1e-12)
+    assert schedule.kept_shift(400, 400) == 1
+    assert schedule.kept_shift(400, -1) == 0
+
+
+@pytest.mark.parametrize(("t", "t_next"), PAIRS)
 def test_learned_variance(schedule, t, t_next):
     """Nichol and Dhariwal 2021, Eq. 15: v = 0 is beta-tilde, v = 1 is beta, between them the logs are mixed."""
     x, x0 = image(14, 4), image(15, 4)

@@ -14,56 +14,6 @@ import invdiff
 from invdiff.pipeline import build_trainer
 from invdiff.training import NoiseLevels, TrainSettings, draw_times, learning_rate, losses
 
-RECIPE = """\
-name: tiny_training
-degradation: {kind: blindsr, scale: 4, kernel_size: 5, kernels: {family: isotropic, sigma: [0.2, 2.0]}}
-prior:
-  kind: mcformer
-  network:
-    kernel_size: 5
-    channels: [8, 8, 8, 8]
-    heads: [1, 1, 1, 1]
-    blocks: [1, 1, 1, 1]
-    refinement: 0
-    unshuffle: 2
-    learn_variance: false
-    estimator: {channels: 8, strides: [1, 2]}
-  preconditioning: residual
-  value_range: [-1, 1]
-sampler: {steps: 2}
-train:
-  steps: 6
-  batch: 2
-  crop: 32
-  learning_rate: 2e-3
-  decay: none
-  log_every: 1
-  checkpoint_every: 100
-"""
-
-
-@pytest.fixture
-def photos(picture, tmp_path):
-    for i in range(3):
-        picture(f"{i}.png", 40 + i, 48, seed=i, folder=tmp_path / "photos")
-    return tmp_path / "photos"
-
-
-@pytest.fixture
-def training(recipe):
-    return recipe(text=RECIPE)
-
-
-@pytest.fixture
-def train(cli, training, photos, tmp_path):
-    """Trains into a folder below tmp_path with changed settings of the train section."""
-
-    def run(folder, *options, **settings):
-        changes = [x for name, value in settings.items() for x in ("--set", f"train.{name}={value}")]
-        return cli("train", training, "-o", tmp_path / folder, "--data", photos, "--quiet", *changes, *options)
-
-    return run
-
 
 def tensors(folder):
     return safetensors.torch.load_file(folder / "checkpoint.safetensors")
@@ -310,50 +260,6 @@ def test_second_start_without_a_checkpoint_has_a_log_of_its_own(train, tmp_path)
     train("a", learning_rate="1e30")
     assert train("a", steps=2).code == 0
     assert [r["step"] for r in log_of(tmp_path / "a")] == [1, 2]
-
-
-def test_bad_folders(refused, training, photos, picture, tmp_path):
-    out = tmp_path / "a"
-    (tmp_path / "empty").mkdir()
-    for folder in (tmp_path / "empty", tmp_path / "none"):
-        message = refused("train", training, "-o", out, "--data", photos, "--data", folder)
-        assert message.startswith(f"{folder}: ")
-    assert "--data" in refused("train", training, "-o", out)
-    (tmp_path / "file").touch()
-    assert f"{tmp_path / 'file' / 'a'}" in refused("train", training, "-o", tmp_path / "file" / "a", "--data", photos)
-
-
-def test_photos_that_do_not_serve(refused, training, picture, tmp_path):
-    small = picture("small.png", 31, 60, folder=tmp_path / "small")
-    message = refused("train", training, "-o", tmp_path / "a", "--data", small.parent, "--quiet")
-    assert message == f"{small}: 60x31 is smaller than a crop of 32"
-    (tmp_path / "text").mkdir()
-    (tmp_path / "text" / "x.png").write_text("hello")
-    message = refused("train", training, "-o", tmp_path / "b", "--data", tmp_path / "text", "--quiet")
-    assert message.startswith(f"{tmp_path / 'text' / 'x.png'}: cannot be read as a picture")
-
-
-@pytest.mark.parametrize("crop", [30, 36])  # not of the scale; of the scale, not of the network's 16
-def test_crop_that_does_not_fit_the_network(refused, training, photos, tmp_path, crop):
-    command = ["train", training, "-o", tmp_path / "a", "--data", photos, "--quiet", "--set", f"train.crop={crop}"]
-    assert "crop" in refused(*command)
-
-
-def test_error_beside_the_progress_bar_is_one_line(refused, training, picture, tmp_path):
-    small = picture("small.png", 31, 60, folder=tmp_path / "small")
-    assert "smaller than a crop" in refused("train", training, "-o", tmp_path / "a", "--data", small.parent)
-
-
-def test_recipe_without_train_section(refused, recipe, photos, tmp_path):
-    path = recipe()
-    message = refused("train", path, "-o", tmp_path / "a", "--data", photos)
-    assert message == f"{path}: the recipe has no 'train' section"
-
-
-def test_prior_of_another_kernel_size_is_refused(refused, training, photos, tmp_path):
-    change = ["--set", "degradation.kernel_size=7"]
-    message = refused("train", training, "-o", tmp_path / "a", "--data", photos, *change)
-    assert "prior: the prior estimates 5x5 parameters, the recipe's degradation has 7x7" in message
 
 
 def test_clip_limits_the_step(training, photos, tmp_path):

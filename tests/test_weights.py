@@ -163,7 +163,7 @@ def test_weights_for_something_else(recipe, refused, tmp_path, assignment, expec
 
 @pytest.mark.parametrize("agreed", ["scale=4", "value_range=[-1, 1]", "timesteps=1000", "preconditioning=residual"])
 def test_settings_that_agree_are_accepted(recipe, cli, tmp_path, agreed):
-    result = cli("run", recipe(), "-o", tmp_path / "out", "--set", f"prior.{agreed}")
+    result = cli("run", recipe(), "-o", tmp_path / "out", "--quiet", "--set", f"prior.{agreed}")
     assert (result.code, result.err) == (0, "")
 
 
@@ -192,7 +192,8 @@ def test_unknown_name_lists_the_bundled(tmp_path, monkeypatch, tiny_prior):
     folder.mkdir()
     (folder / "__init__.py").write_text(BUNDLE)
     for name in ("beta", "alpha"):
-        save_prior(tiny_prior(kernel_size=5, timesteps=len(name)), "mcformer", folder / "weights" / f"{name}.safetensors")
+        prior = tiny_prior(kernel_size=5, timesteps=len(name))
+        save_prior(prior, "mcformer", folder / "weights" / f"{name}.safetensors")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
     planted = discover([EntryPoint("bundle", "planted_bundle", "invdiff")])

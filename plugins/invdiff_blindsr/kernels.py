@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from invdiff.settings import Float, Settings
+from invdiff.settings import Float, Int, Settings
 
 
 class _Family(Settings):
@@ -65,7 +65,7 @@ class Gaussian8(_Ranged):
 
     family: Literal["gaussian8"]
     sigma: tuple[Float, Float] = (1.8, 3.2)
-    count: Annotated[int, Field(ge=1)] = 8
+    count: Annotated[Int, Field(ge=1)] = 8
 
     def draw(self, size: int, offset: float, generator: torch.Generator) -> Tensor:
         values = torch.linspace(*self.sigma, self.count, dtype=torch.float64)

@@ -18,13 +18,14 @@ from invdiff.blur import (
     upsample_bicubic,
 )
 from invdiff.degradation import Degradation, DegradationSettings, KernelSpace
+from invdiff.settings import Int
 
 from .kernels import Family, Isotropic
 
 
 class BlindSRSettings(DegradationSettings):
     scale: Literal[2, 3, 4] = 4
-    kernel_size: Annotated[int, Field(ge=1)] = 21
+    kernel_size: Annotated[Int, Field(ge=1)] = 21
     kernels: Family | Annotated[list[Family], Field(min_length=1)] = Isotropic(family="isotropic")
     """One family of kernels, or a list of them to draw from by ``weight``."""
     padding: Padding = "reflect"

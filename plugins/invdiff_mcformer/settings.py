@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from invdiff.prior import PriorSettings
-from invdiff.settings import Float, Settings
+from invdiff.settings import Float, Int, Settings
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[Int, Field(gt=0)]
 Four = tuple[Positive, Positive, Positive, Positive]
 
 
@@ -27,7 +27,7 @@ class Network(Settings):
     channels: Four = (48, 96, 192, 384)
     blocks: Four = (2, 3, 6, 8)
     heads: Four = (1, 2, 4, 8)
-    refinement: Annotated[int, Field(ge=0)] = 2
+    refinement: Annotated[Int, Field(ge=0)] = 2
     expansion: Annotated[Float, Field(gt=0)] = 2.66
     unshuffle: Literal[1, 2, 4] = 1
     """Work on a grid this many times coarser: much cheaper, as pixels become channels."""
@@ -70,14 +70,14 @@ class MCFormerSettings(PriorSettings):
 
     network: Network = NETWORKS["paper"]
     """``paper``, ``small``, or a shape of your own; ``preset: small`` inside it changes just some keys."""
-    scale: Annotated[int, Field(ge=1)] = 4
+    scale: Annotated[Int, Field(ge=1)] = 4
     """The scale it is trained for (1: deblurring)."""
     preconditioning: Literal["none", "residual"] = "none"
     """``none``: noise prediction as in the paper. ``residual``: refine the lifted measurement (EDM)."""
     residual_std: Annotated[Float, Field(gt=0)] = 0.15
     """Spread of clean minus lifted images in ``value_range``, for ``residual``."""
     value_range: tuple[Float, Float] = (0.0, 1.0)
-    timesteps: Annotated[int, Field(ge=1)] = 1000
+    timesteps: Annotated[Int, Field(ge=1)] = 1000
     beta_start: Annotated[Float, Field(gt=0, lt=1)] = 1e-4
     beta_end: Annotated[Float, Field(gt=0, lt=1)] = 2e-2
 

@@ -1,0 +1,5 @@
+"""``python -m invdiff``."""
+
+from .cli import main
+
+main(prog_name="invdiff")

@@ -1,0 +1,117 @@
+"""Every command and code block of the README and the docs does what it says."""
+
+import os
+import re
+import shlex
+import shutil
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+import invdiff
+from invdiff.cli import main
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "recipes").glob("*.yaml"))]
+
+pytestmark = pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="not in a checkout")
+
+
+def blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), flags=re.M | re.S)
+
+
+def commands():
+    """``invdiff`` lines of the shell blocks, and of the recipes' comments."""
+    lines = [line for page in PAGES[:-1] for block in blocks(page, "sh") for line in block.splitlines()]
+    lines += [line.lstrip("# ") for page in PAGES for line in page.read_text().splitlines() if page.suffix == ".yaml"]
+    found = [re.split(r"\s{2,}|\s#", line.strip())[0] for line in lines if line.strip().startswith("invdiff ")]
+    return list(dict.fromkeys(found))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, tiny_authors_checkpoint):
+    """A folder with everything that the documented commands mention, small."""
+    here = tmp_path_factory.mktemp("docs")
+    shutil.copytree(ROOT / "recipes", here / "recipes")
+    rng = np.random.default_rng(0)
+    for name, side in (("photo.jpg", 20), ("folder/a.png", 16), ("folder/b.png", 19), ("clean/c.png", 64)):
+        (here / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (side, side, 3), dtype=np.uint8)).save(here / name)
+    for stem, side in (("a", 64), ("b", 76)):
+        (here / "truth").mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (side, side, 3), dtype=np.uint8)).save(here / "truth" / f"{stem}.png")
+    for folder in ("photos", "natural", "faces"):
+        (here / folder).mkdir()
+        Image.fromarray(rng.integers(0, 255, (256, 256, 3), dtype=np.uint8)).save(here / folder / "p.png")
+    shutil.copy(tiny_authors_checkpoint, here / "authors.pth")
+    return here
+
+
+# A documented training run takes an hour, or a GPU for days: its command is run with these in addition.
+SHORT = {
+    "train_blindsr_x4_small": "--set train.steps=2 --set train.crop=32 --set train.batch=1",
+    "train_blindsr_x4_paper": "--set train.steps=1 --set train.crop=32 --set train.batch=1",
+}
+
+
+@pytest.mark.parametrize("command", commands())
+def test_command(command, place, monkeypatch):
+    monkeypatch.chdir(place)
+    extra = next((more for name, more in SHORT.items() if f"train recipes/{name}" in command), "")
+    if "--resume" in command:  # the run before it is done: one more step
+        extra = extra.replace("steps=2", "steps=3")
+    result = CliRunner().invoke(main, shlex.split(f"{command} {extra}")[1:])
+    assert result.exit_code == 0, result.output
+    if "invdiff run" in command and "--quiet" not in command:
+        assert "results and report.json" in result.output
+
+
+def test_python_of_the_readme(place, monkeypatch):
+    monkeypatch.chdir(place)
+    for block in blocks(ROOT / "README.md", "python"):
+        names = {}
+        exec(block, names)
+        assert names["out"].image.size == (80, 80)
+        assert names["out"].parameters.sum() == pytest.approx(1, abs=1e-4)
+
+
+def test_the_plugin_page(monkeypatch):
+    """The page's operator registers through its hook and runs."""
+    from importlib.metadata import EntryPoint
+
+    from invdiff.plugins import discover
+
+    (code,) = blocks(ROOT / "docs" / "write-a-plugin.md", "python")
+    module = types.ModuleType("invdiff_gamma")
+    monkeypatch.setitem(sys.modules, "invdiff_gamma", module)
+    exec(code, module.__dict__)
+    registry = discover([EntryPoint("gamma", "invdiff_gamma", "invdiff")])
+    assert not registry.failures
+    operator = registry.get("degradation", "gamma").cls()
+    x = torch.rand(2, 3, 5, 7, generator=torch.Generator().manual_seed(0))
+    y, theta = operator.degrade(x, torch.Generator().manual_seed(1))
+    assert torch.allclose(y, x.clamp_min(1e-6) ** theta[:, :, None, None])
+    assert operator.parameters.contains(theta)
+
+
+def test_hooks_are_documented():
+    page = (ROOT / "docs" / "write-a-plugin.md").read_text()
+    specs = (ROOT / "invdiff" / "hookspecs.py").read_text()
+    assert set(re.findall(r"^def (register_\w+)", specs, flags=re.M)) == set(
+        re.findall(r"^(register_\w+)\(", page, re.M)
+    )
+
+
+def test_nothing_names_a_machine():
+    """The project speaks of itself alone: no home of whoever wrote it."""
+    for page in PAGES:
+        assert not re.search(r"/(root|home|work|tmp)/", page.read_text()), page
+    assert invdiff.__version__ in (ROOT / "CHANGELOG.md").read_text()
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
