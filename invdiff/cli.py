@@ -17,19 +17,25 @@ EXIT_SOME_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 
 
 class _Group(click.Group):
-    """Turns an error that the user can put right into one line and exit code 2."""
+    """Turns every error that the user can put right, click's own too, into one line and exit code 2."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        kwargs["standalone_mode"] = False
         try:
-            return super().invoke(ctx)
-        except (InvdiffError, KeyboardInterrupt) as error:
+            code = super().main(*args, **kwargs)
+        except (InvdiffError, click.ClickException) as error:
             if "--debug" in sys.argv:
                 traceback.print_exc()
-            if isinstance(error, KeyboardInterrupt):
-                click.echo("interrupted", err=True)
-                ctx.exit(EXIT_INTERRUPTED)
-            click.echo(f"error: {one_line(error)}", err=True)
-            ctx.exit(EXIT_USER)
+            if isinstance(error, click.exceptions.NoArgsIsHelpError):
+                error.show()
+            else:
+                text = error.format_message() if isinstance(error, click.ClickException) else one_line(error)
+                click.echo(f"error: {' '.join(text.split())}", err=True)
+            sys.exit(EXIT_USER)
+        except click.Abort:
+            click.echo("interrupted", err=True)
+            sys.exit(EXIT_INTERRUPTED)
+        sys.exit(code if isinstance(code, int) else 0)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -83,7 +89,8 @@ def run(
     _deterministic()
     pipeline = load(recipe, overrides=overrides, seed=seed, device=device)
     folder = output if output is not None else Path("runs") / pipeline.recipe.name
-    if folder.is_dir() and any(given.is_dir() and given.samefile(folder) for given in inputs if given.exists()):
+    jobs = make_jobs(pipeline, list(inputs))
+    if folder.is_dir() and any(job.path and job.path.parent.samefile(folder) for job in jobs):
         raise InvdiffError(f"{folder}: the output folder is an input folder; choose another with -o")
     if reference is not None:
         images.list_images(reference)
@@ -95,7 +102,7 @@ def run(
     )
     if options.synthesize and reference is not None:
         raise InvdiffError("--reference goes with degraded inputs, --synthesize with clean ones: give one of them")
-    work = Run(pipeline, folder, options, make_jobs(pipeline, list(inputs)))
+    work = Run(pipeline, folder, options, jobs)
     outcomes = []
     with RunDisplay(work, quiet=quiet) as display:
         try:

@@ -28,15 +28,16 @@ _TITLES = {
 class _Display:
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
+        console = Console(stderr=True)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
-            console=Console(stderr=True),
+            console=console,
             transient=True,
-            disable=quiet,
+            disable=quiet or not console.is_terminal,
         )
 
     def __enter__(self) -> Self:
@@ -65,7 +66,8 @@ class RunDisplay(_Display):
         self.finished += 1
         self.progress.update(self.task, completed=self.finished * self.steps)
         if outcome.failed:
-            click.echo(f"failed: {outcome.entry['input']}: {outcome.entry['error']}", err=True)
+            source, error = outcome.entry["input"], outcome.entry["error"]
+            click.echo(f"failed: {error}" if source in error else f"failed: {source}: {error}", err=True)
 
     def finish(self, outcomes: list[Outcome], *, interrupted: bool = False) -> None:
         self.progress.stop()

@@ -211,9 +211,8 @@ def build_trainer(
 def _check_fit(prior: PriorNet, degradation: Degradation, part: Part) -> None:
     """Refuse weights that were made for another operator, before the first step."""
     if prior.scale is not None and prior.scale != degradation.scale:
-        raise WeightsError(
-            f"{part.where}: the prior is for scale {prior.scale}, the degradation has scale {degradation.scale}"
-        )
+        ours, theirs = str(prior.scale), str(degradation.scale)
+        raise WeightsError(f"{part.where}: the prior is for scale {ours}, the recipe's degradation has scale {theirs}")
     if prior.parameter_shape is not None and prior.parameter_shape != degradation.parameters.shape:
         ours, theirs = ("x".join(map(str, s)) for s in (prior.parameter_shape, degradation.parameters.shape))
         raise WeightsError(

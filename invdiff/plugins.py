@@ -87,7 +87,7 @@ def discover(found: Iterable[EntryPoint] | None = None) -> Registry:
         owner = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown package"
         try:
             components = _load(entry, owner)
-        except Exception as error:  # whatever a foreign module does, others go on
+        except (Exception, SystemExit) as error:  # whatever a foreign module does, others go on
             registry.failures.append(Failure(entry.name, owner, f"{type(error).__name__}: {one_line(error)}"))
             continue
         for component in components:

@@ -77,7 +77,7 @@ class Run:
         make_folder(self.folder)
         self.report_path = self.folder / "report.json"
         previous = report.read_report(self.report_path)
-        self.entries = {e["stem"]: e for e in previous.get("images", []) if isinstance(e, dict) and "stem" in e}
+        self.entries = {e["stem"]: e for e in previous.get("images") or [] if isinstance(e, dict) and "stem" in e}
 
     def outcomes(self) -> Iterator[Outcome]:
         for job in self.jobs:

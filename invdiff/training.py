@@ -7,6 +7,7 @@ exactly, on any number of data workers: there is no generator state to save.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -181,6 +182,9 @@ class Trainer:
         self.optimizer = Adam(self.prior.parameters(), lr=settings.learning_rate)
         self.model: Callable[..., Any] = torch.compile(self.prior) if settings.compile else self.prior
         self.bfloat16 = settings.precision == "bfloat16" or (settings.precision == "auto" and device.type == "cuda")
+        step = math.lcm(degradation.scale, prior.multiple)
+        if settings.crop % step:
+            raise TrainingError(f"train.crop: {settings.crop} must divide by {step} for this operator and prior")
         self.photos = PhotoCrops(find_images(settings.data), settings.crop, settings.rescale, seed)
         self.step = 0
         self.seconds = 0.0

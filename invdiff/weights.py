@@ -60,16 +60,23 @@ def find_weights(name: str, registry: Registry) -> Path:
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and header of a safetensors file; :class:`WeightsError` for anything else."""
     try:
-        with open(path, "rb") as file:
-            start = file.read(2)
-        if start[:1] == b"\x80" or start == b"PK":
-            raise WeightsError(
-                f"{path}: this is a pickle (.pt, .pth), which is never loaded: convert it with 'invdiff weights import'"
-            )
         with safetensors.safe_open(os.fspath(path), framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (OSError, safetensors.SafetensorError) as error:
+        if _is_pickle(Path(path)):
+            raise WeightsError(
+                f"{path}: this is a pickle (.pt, .pth), which is never loaded: convert it with 'invdiff weights import'"
+            ) from None
         raise WeightsError(f"{path}: not a readable safetensors file ({one_line(error)})") from None
+
+
+def _is_pickle(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            start = file.read(2)
+    except OSError:
+        return False
+    return start[:1] == b"\x80" or start == b"PK"
 
 
 def load_prior(
@@ -83,17 +90,18 @@ def load_prior(
     tensors, header = read_tensors(path)
     if header.get("format") != FORMAT:
         raise WeightsError(f"{path}: safetensors, but not an invdiff prior (no '{FORMAT}' in its header)")
-    if kind and header["kind"] != kind:
-        raise WeightsError(f"{path}: weights of a '{header['kind']}', the recipe's prior is a '{kind}'")
-    component = registry.get("prior", header["kind"])
+    own = header.get("kind", "")
+    if kind and own != kind:
+        raise WeightsError(f"{path}: weights of a '{own}', the recipe's prior is a '{kind}'")
+    component = registry.get("prior", own)
     try:
         settings = component.cls.Settings.model_validate(json.loads(header["settings"]))
     except (ValidationError, ValueError, KeyError) as error:
         raise WeightsError(f"{path}: its settings are not understood ({one_line(error)[:200]})") from None
     for name, value in (expected or {}).items():
-        own = getattr(settings, name)
-        if own != value:
-            raise WeightsError(f"{path}: was trained with {name} = {own}, the recipe asks for {value}")
+        trained = getattr(settings, name)
+        if trained != value:
+            raise WeightsError(f"{path}: was trained with {name} = {trained}, the recipe asks for {value}")
     prior: PriorNet = component.cls(settings)
     try:
         prior.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})

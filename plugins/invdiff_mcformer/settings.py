@@ -97,6 +97,7 @@ class MCFormerSettings(PriorSettings):
     def _consistent(self) -> MCFormerSettings:
         if not self.value_range[0] < self.value_range[1]:
             raise ValueError(f"value_range must be low, high; got {list(self.value_range)}")
-        if self.preconditioning == "residual" and self.network.learn_variance:
+        given = self.weights is not None  # the network then comes with them, and its own settings are checked
+        if not given and self.preconditioning == "residual" and self.network.learn_variance:
             raise ValueError("residual preconditioning has no learned variance: set network.learn_variance to false")
         return self
