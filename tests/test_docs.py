@@ -13,6 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from test_authors_layout import random_state
 
 import invdiff
 from invdiff.cli import main
@@ -36,7 +37,7 @@ def commands():
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, tiny_authors_checkpoint):
+def place(tmp_path_factory):
     """A folder with everything that the documented commands mention, small."""
     here = tmp_path_factory.mktemp("docs")
     shutil.copytree(ROOT / "recipes", here / "recipes")
@@ -50,7 +51,7 @@ def place(tmp_path_factory, tiny_authors_checkpoint):
     for folder in ("photos", "natural", "faces"):
         (here / folder).mkdir()
         Image.fromarray(rng.integers(0, 255, (256, 256, 3), dtype=np.uint8)).save(here / folder / "p.png")
-    shutil.copy(tiny_authors_checkpoint, here / "authors.pth")
+    torch.save({"params_ema": random_state()}, here / "authors.pth")
     return here
 
 

@@ -160,20 +160,23 @@ def test_eta_zero_draws_only_the_start():
     assert not torch.equal(drawn[0].get_state(), reference.get_state())
 
 
-@pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
-def test_states_follow_the_published_step(eta):
-    """Song et al. 2021, Eqs. 12 and 16, written out, with the generator's own draws: start first, then one a step."""
+@pytest.mark.parametrize(("eta", "temperature"), [(0.0, 1.0), (0.6, 1.0), (1.0, 1.0), (1.0, 0.7), (0.6, 0.0)])
+def test_states_follow_the_published_step(eta, temperature):
+    """Song et al. 2021, Eqs. 12 and 16, written out, with the generator's own draws: start first, then one a step.
+
+    The temperature multiplies every draw, the start's too.
+    """
     prior, y = Toy(prediction="x0"), rand(1, 3, 4, 4)
-    run(y, prior, seeds=[9], steps=6, eta=eta)
+    run(y, prior, seeds=[9], steps=6, eta=eta, temperature=temperature)
     generator = torch.Generator().manual_seed(9)
-    x = torch.randn(1, 3, 4, 4, generator=generator).double()
+    x = temperature * torch.randn(1, 3, 4, 4, generator=generator).double()
     times = [int(call[1]) for call in prior.calls]
     for state, t, t_next in zip(list(prior.states), times, times[1:], strict=False):
         torch.testing.assert_close(state, x, rtol=1e-9, atol=1e-11)
         a, b = abar(t), abar(t_next)
         x0 = torch.sin(0.8 * x + (2 * y - 1)) + 0.1 * x.flip(-1)
         sigma = eta * ((1 - b) / (1 - a) * (1 - a / b)) ** 0.5
-        noise = torch.randn(1, 3, 4, 4, generator=generator).double() if eta else 0
+        noise = temperature * torch.randn(1, 3, 4, 4, generator=generator).double() if eta else 0
         x = b**0.5 * x0 + (1 - b - sigma**2) ** 0.5 * (x - a**0.5 * x0) / (1 - a) ** 0.5 + sigma * noise
     torch.testing.assert_close(prior.states[-1], x, rtol=1e-9, atol=1e-11)
 
@@ -516,6 +519,8 @@ def test_the_measurement_is_left_alone():
         ("eta", -0.1),
         ("eta", 1.1),
         ("eta", float("nan")),
+        ("temperature", -0.1),
+        ("temperature", 1.1),
         ("spacing", "cubic"),
         ("tile", 63),
         ("overlap", -1),

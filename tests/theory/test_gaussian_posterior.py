@@ -98,12 +98,12 @@ class GaussianPrior(PriorNet):
         return Output(self.schedule.target(self.prediction, x0, eps, t))
 
 
-def draw(prior, measured, side, steps, eta, seeds, spacing="uniform"):
+def draw(prior, measured, side, steps, eta, seeds, **settings):
     """Sampled blocks ``(B, side^2, 12)`` of one image a seed, each pixel of its measurement the same ``y``."""
     y = torch.from_numpy(measured)[:, :, None, None].expand(-1, -1, side, side).contiguous()
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    settings = SamplerSettings(steps=steps, eta=eta, spacing=spacing)
-    return blocks(sample(y, Blockwise(), prior, [], settings, generators).x0).reshape(len(y), -1, N).numpy()
+    chosen = SamplerSettings(steps=steps, eta=eta, **settings)
+    return blocks(sample(y, Blockwise(), prior, [], chosen, generators).x0).reshape(len(y), -1, N).numpy()
 
 
 def propagate(prior, y, steps, eta, spacing="uniform"):
@@ -166,10 +166,20 @@ def test_that_the_posterior_is_not_the_prior():
 def test_few_steps_draw_what_propagation_says(steps, eta, spacing):
     """One generator a sample; the loop at a step count that is far from the posterior, without discretisation error."""
     prior, n = GaussianPrior(), 3000
-    samples = draw(prior, np.repeat(MEASURED[2:], n, 0), 1, steps, eta, range(n), spacing)[:, 0]
+    samples = draw(prior, np.repeat(MEASURED[2:], n, 0), 1, steps, eta, range(n), spacing=spacing)[:, 0]
     mean, cov = propagate(prior, MEASURED[2], steps, eta, spacing)
     assert whitened_error(mean, cov, MEANS[2])[1] > 0.25  # far: the posterior itself would not pass
     check_moments(samples, mean, cov)
+
+
+def test_temperature_scales_the_spread():
+    """Every step is affine here, so a temperature leaves the mean and multiplies the covariance by its square."""
+    prior = GaussianPrior()
+    mean, cov = propagate(prior, MEASURED[2], 20, 1.0)
+    samples = draw(prior, MEASURED[2:], 48, 20, 1.0, [0], temperature=0.6)[0]
+    check_moments(samples, mean, 0.36 * cov)
+    certain = draw(prior, MEASURED[2:], 1, 20, 1.0, [0], temperature=0.0)[0, 0]
+    np.testing.assert_allclose(certain, mean, atol=1e-10)
 
 
 @pytest.mark.parametrize("spacing", ["uniform", "quadratic"])
