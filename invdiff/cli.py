@@ -99,6 +99,7 @@ def run(
         reference=reference,
         lpips=LPIPS(lpips) if lpips else None,
         force=force,
+        debug=debug,
     )
     if options.synthesize and reference is not None:
         raise InvdiffError("--reference goes with degraded inputs, --synthesize with clean ones: give one of them")

@@ -42,6 +42,7 @@ class KernelSpace(ParameterSpace):
     def project(self, theta: Tensor) -> Tensor:
         """Euclidean projection onto the simplex (Held, Wolfe and Crowder 1974): shift, then clip at zero."""
         flat = theta.flatten(1)
+        flat = flat - flat.amax(1, keepdim=True)  # the projection is the same, the sums stay small
         ordered = flat.sort(dim=1, descending=True).values
         excess = ordered.cumsum(1) - 1
         rank = torch.arange(1, flat.shape[1] + 1, device=flat.device, dtype=flat.dtype)

@@ -91,7 +91,9 @@ def from_array(array: np.ndarray) -> Photo:
 def from_pil(picture: Image.Image) -> Photo:
     """A photo from any mode of Pillow's, turned upright by its EXIF tag."""
     picture = ImageOps.exif_transpose(picture)
-    if picture.mode in ("P", "PA") or "transparency" in picture.info:
+    if picture.mode in ("1", "L") and "transparency" in picture.info:
+        picture = picture.convert("L").convert("LA") if picture.mode == "1" else picture.convert("LA")
+    elif picture.mode in ("P", "PA") or "transparency" in picture.info:
         picture = picture.convert("RGBA" if "transparency" in picture.info or picture.mode == "PA" else "RGB")
     if picture.mode.startswith("I"):  # 16 bit grey; Pillow may hand it out in 32
         array = np.asarray(picture).astype(np.int64)
@@ -135,11 +137,26 @@ def _deep_tiff(path: Path) -> np.ndarray | None:
     try:
         with tifffile.TiffFile(path) as file:
             page = file.pages.first
-            if page.dtype == np.uint16 and page.samplesperpixel in (3, 4) and page.planarconfig == 1:
-                return page.asarray()
-    except (tifffile.TiffFileError, OSError, ValueError, IndexError):
-        pass
-    return None
+            if page.dtype != np.uint16 or page.photometric != tifffile.PHOTOMETRIC.RGB:
+                return None
+            array = page.asarray()
+            if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
+                array = np.moveaxis(array, 0, -1)
+            tag = page.tags.get("Orientation")
+            return _upright(array, int(tag.value) if tag else 1)
+    except Exception:  # a damaged file makes the reader raise almost anything; Pillow says what is wrong with it
+        return None
+
+
+def _upright(array: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo a TIFF or EXIF orientation, 1 to 8."""
+    if orientation >= 5:
+        array = array.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    return array
 
 
 def sample_photo(name: str) -> Photo:
@@ -163,7 +180,9 @@ def save_png(array: np.ndarray, path: Path) -> None:
 def list_images(path: Path) -> list[Path]:
     """The file itself, or the pictures directly in a folder, sorted by name."""
     if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+        found = sorted(
+            p for p in path.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
+        )
         if not found:
             raise ImageError(f"{path}: no pictures in this folder ({', '.join(sorted(SUFFIXES))})")
         return found

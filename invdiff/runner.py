@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ class Options:
     reference: Path | None = None
     lpips: LPIPS | None = None
     force: bool = False
+    debug: bool = False
 
 
 @dataclass
@@ -83,7 +85,9 @@ class Run:
         for job in self.jobs:
             try:
                 outcome = self._one(job)
-            except (InvdiffError, OSError, RuntimeError, MemoryError, ValueError) as error:
+            except Exception as error:
+                if self.options.debug:
+                    traceback.print_exc()
                 # A failure leaves an earlier success of the same picture on disk, but not in the report.
                 outcome = Outcome({"stem": job.stem, "input": job.source, "error": one_line(error)})
             self.entries[job.stem] = outcome.entry

@@ -88,6 +88,7 @@ def sample(
             for guide in guidance:
                 estimate = guide.refine(step)
                 step.x0, step.theta = estimate.x0, estimate.theta
+                del estimate  # it would keep this step's graph alive into the next
             with torch.no_grad():
                 clean = prediction.x0.clone()
                 crop(clean).copy_(prior.from_unit(step.x0))

@@ -24,7 +24,9 @@ class TiledPrior(PriorNet):
         self.settings = prior.settings
         self.schedule, self.value_range, self.prediction = prior.schedule, prior.value_range, prior.prediction
         self.multiple, self.parameter_shape, self.scale = prior.multiple, prior.parameter_shape, prior.scale
-        self.tile = max(prior.multiple, tile // prior.multiple * prior.multiple)
+        # Tiles stand on the grid of the prior's multiple: to overlap, they need two of its blocks.
+        blocks = max(2 if overlap else 1, tile // prior.multiple)
+        self.tile = blocks * prior.multiple
         self.overlap = min(overlap, self.tile // 2)
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Output:

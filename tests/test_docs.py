@@ -13,10 +13,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
-from test_authors_layout import random_state
 
 import invdiff
 from invdiff.cli import main
+from test_authors_layout import random_state
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "recipes").glob("*.yaml"))]

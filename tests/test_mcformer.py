@@ -308,7 +308,6 @@ def test_only_the_pca_head_is_fitted():
     assert all(torch.equal(value, before[name]) for name, value in prior.state_dict().items())
 
 
-@pytest.mark.xfail(strict=True, reason="fit copies 9 components into a basis of 10", raises=RuntimeError)
 def test_more_components_than_a_kernel_has_pixels():
     blindsr = registry().get("degradation", "blindsr").cls
     operator = blindsr(blindsr.Settings(kernel_size=3))

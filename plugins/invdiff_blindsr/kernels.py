@@ -90,5 +90,6 @@ def gaussian(size: int, sigma_x: float, sigma_y: float, angle: float = 0.0, offs
     rows, cols = torch.meshgrid(line, line, indexing="ij")
     u = math.cos(angle) * cols + math.sin(angle) * rows
     v = math.cos(angle) * rows - math.sin(angle) * cols
-    kernel = torch.exp(-0.5 * ((u / sigma_x) ** 2 + (v / sigma_y) ** 2))
+    exponent = -0.5 * ((u / sigma_x) ** 2 + (v / sigma_y) ** 2)
+    kernel = torch.exp(exponent - exponent.max())  # the peak may lie between pixels, and be very narrow
     return kernel / kernel.sum()

@@ -86,7 +86,7 @@ def authors_steps(schedule: NoiseSchedule, t: int, t_next: int) -> float:
     shift at ``s``, DDPM's posterior passes on ``h(t_next) / h(s)`` with ``h = (1 - abar) / sqrt(abar)``.
     The sum of these is close to the stretch's length where the noise level changes little over it, and
     less where it falls steeply: there a proportional step would put onto a nearly clean image what
-    was meant for a noisy one (at 3 steps that costs 3 dB). It is 1 at their own 500 steps.
+    was meant for a noisy one. A step as long as one of theirs counts 1.
     """
     if t_next < 0:
         return 1.0

@@ -40,6 +40,8 @@ class Network(Settings):
     def _consistent(self) -> Network:
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {self.kernel_size}")
+        if self.head == "pca" and self.pca_components > self.kernel_size**2:
+            raise ValueError(f"pca_components must be at most the kernel's {self.kernel_size**2} pixels")
         for dim, heads in zip(self.channels, self.heads, strict=True):
             if dim % heads or dim % 4:
                 raise ValueError(f"channels {dim} must divide by its {heads} heads and by 4")
