@@ -158,7 +158,7 @@ def test_interrupted_between_steps(train, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(TrainDisplay, "record", stop)
         result = train("stopped")
-    assert (result.code, result.out, result.err) == (130, "", "interrupted\n")
+    assert (result.code, result.out, result.err.strip()) == (130, "", "interrupted")
     assert step_of(tmp_path / "stopped") == 3
     assert invdiff.load_prior(tmp_path / "stopped" / "weights.safetensors")
     train("stopped", "--resume")

@@ -89,6 +89,9 @@ def test_header_of_any_length(tiny_prior, tmp_path):
     else:
         pytest.fail("no header began with 0x80")
     assert invdiff.load_prior(path).settings == prior.settings
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(WeightsError, match="not a readable safetensors file"):
+        invdiff.load_prior(path)
 
 
 def test_failed_write_leaves_the_old_file(tiny_prior, tmp_path, monkeypatch):

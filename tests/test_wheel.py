@@ -64,7 +64,7 @@ def test_main_job_away_from_the_checkout(installed, tmp_path):
     options = ["--set", "input.crop=64", "--set", "sampler.steps=2"]
     done = run(["-m", "invdiff", "run", "blindsr_x4.yaml", *options], installed, tmp_path)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "runs" / "blindsr_x4" / "astronaut.png").exists()
+    assert (tmp_path / "runs" / "blindsr_x4" / "coffee.png").exists()
 
 
 @pytest.mark.slow
