@@ -27,7 +27,7 @@ from .recipe import Part, Recipe, load_recipe
 from .sampler import StepRecord, sample
 from .tiling import TiledPrior
 from .training import Trainer
-from .weights import load_prior
+from .weights import find_weights, load_prior
 
 _SAMPLING, _SYNTHESIS, _INITIAL = 20, 21, 22  # random streams
 
@@ -51,7 +51,7 @@ class Pipeline:
     """Built parts of a recipe: ``restore`` a picture, or ``synthesize`` a measurement from a clean one."""
 
     def __init__(self, recipe: Recipe, registry: Registry, device: str | torch.device = "auto") -> None:
-        self.recipe = recipe
+        self.recipe, self._registry = recipe, registry
         self.device = choose_device(device)
         self.degradation: Degradation = build_degradation(recipe.degradation)
         self.weighted = self.build_prior(registry)
@@ -76,6 +76,18 @@ class Pipeline:
             return load_prior(part.settings.weights, registry, asked, part.component.kind)
         except WeightsError as error:
             raise WeightsError(f"{part.where}: {error}") from None
+
+    def resolved(self) -> dict[str, Any]:
+        """The recipe's settings as they are in force: the prior's own, and its weights by content."""
+        part = self.recipe.prior
+        weights = find_weights(part.settings.weights, self._registry)
+        prior = {
+            "kind": part.component.kind,
+            **self.weighted.settings.model_dump(mode="json"),
+            "weights": part.settings.weights,
+            "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        }
+        return {**self.recipe.resolved(), "prior": prior}
 
     def synthesize(self, clean: Tensor) -> tuple[Tensor, Tensor]:
         """Degrade a clean ``(3, H, W)`` image: measurement ``(3, h, w)`` and parameters, both seeded by its content."""

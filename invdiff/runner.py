@@ -77,6 +77,7 @@ class Run:
 
     def __post_init__(self) -> None:
         make_folder(self.folder)
+        self.settings = self.pipeline.resolved()
         self.report_path = self.folder / "report.json"
         previous = report.read_report(self.report_path)
         self.entries = {e["stem"]: e for e in previous.get("images") or [] if isinstance(e, dict) and "stem" in e}
@@ -100,7 +101,7 @@ class Run:
             self.report_path,
             {
                 "recipe": str(recipe.path),
-                "settings": recipe.resolved(),
+                "settings": self.settings,
                 "seed": recipe.seed,
                 "device": str(self.pipeline.device),
                 "versions": report.versions(),
@@ -124,9 +125,10 @@ class Run:
         photo, truth = self._measurement(job)
         key = self._key(job, photo, truth)
         known = self.entries.get(job.stem)
-        done = known is not None and known.get("key") == key and (self.folder / f"{job.stem}.png").exists()
-        if known is not None and done and not self.options.force:
-            return Outcome(known, skipped=True)
+        if known is not None and known.get("key") == key and not self.options.force:
+            files = known.get("files") or [""]
+            if all((self.folder / name).is_file() for name in files):
+                return Outcome(known, skipped=True)
         started = time.monotonic()
         callback = (lambda record: self.on_step(job, record)) if self.on_step else None  # type: ignore[misc]
         result = self.pipeline.restore(photo, callback=callback, given=truth.parameters)
@@ -142,7 +144,7 @@ class Run:
             "residual": result.residual,
         }
         entry["metrics"] = self._metrics(photo, result.image, result.parameters, truth)
-        self._save(job, photo, result.image, result.parameters, truth)
+        entry["files"] = self._save(job, photo, result.image, result.parameters, truth)
         return Outcome(entry)
 
     def _measurement(self, job: Job) -> tuple[Photo, Truth]:
@@ -197,20 +199,22 @@ class Run:
             found["lr_psnr"] = metrics.lr_psnr(ours, theirs)
         return found
 
-    def _save(self, job: Job, photo: Photo, restored: Photo, parameters: Tensor | None, truth: Truth) -> None:
+    def _save(self, job: Job, photo: Photo, restored: Photo, parameters: Tensor | None, truth: Truth) -> list[str]:
+        """Write the files of one picture and return their names."""
+        suffixes = [".png", ".compare.png"]
         panels = [(self.pipeline.degradation.baseline(photo.pixels[None])[0], None), (restored.pixels, parameters)]
         if truth.clean is not None:
             panels.append((truth.clean, truth.parameters))
         images.save_png(report.comparison(panels), self.folder / f"{job.stem}.compare.png")
         if parameters is not None and report.is_kernel(parameters):
             report.save_kernel(parameters, self.folder, job.stem)
-        # Last, because its being there is what says that the picture is done.
+            suffixes += [".kernel.png", ".kernel.npy"]
         images.save_png(restored.to_array(), self.folder / f"{job.stem}.png")
+        return [job.stem + suffix for suffix in suffixes]
 
     def _key(self, job: Job, photo: Photo, truth: Truth) -> str:
         """What a result follows from: settings, seed, pixels, and what it was measured by."""
-        recipe = self.pipeline.recipe.resolved()
-        settings = {name: recipe[name] for name in ("seed", "degradation", "prior", "guidance", "sampler")}
+        settings = {name: self.settings[name] for name in ("seed", "degradation", "prior", "guidance", "sampler")}
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         for tensor in (photo.pixels, truth.clean, truth.parameters):
             digest.update(b"-" if tensor is None else tensor.contiguous().numpy().tobytes())
@@ -228,7 +232,9 @@ def make_jobs(pipeline: Pipeline, inputs: list[Path]) -> list[Job]:
     files = list(dict.fromkeys(p for given in inputs for p in images.list_images(given)))
     count = Counter(p.stem for p in files)
     jobs = [Job(p.stem if count[p.stem] == 1 else p.name.replace(".", "_"), str(p), p) for p in files]
-    clash = [stem for stem, n in Counter(j.stem for j in jobs).items() if n > 1]
+    stems = Counter(j.stem for j in jobs)
+    clash = [stem for stem, n in stems.items() if n > 1]
+    clash += [f"{stem}{extra}" for stem in stems for extra in (".compare", ".kernel") if f"{stem}{extra}" in stems]
     if clash:
         raise InvdiffError(f"several inputs would be written to {clash[0]}.png: restore their folders one by one")
     return jobs

@@ -6,8 +6,11 @@ exactly, on any number of data workers: there is no generator state to save.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -173,8 +176,9 @@ class Trainer:
     ) -> None:
         self.settings, self.folder, self.kind, self.seed = settings, make_folder(folder), kind, seed
         self.degradation, self.device, self.note = degradation, device, note
-        # Resuming with other settings would be another run; its length alone may be changed.
-        self.identity = json.dumps({**note, "train": {**settings.model_dump(mode="json"), "steps": 0, "data": []}})
+        # Resuming with other settings would be another run, unless they change nothing that is learned.
+        free = {"steps", "data", "workers", "log_every", "checkpoint_every"}
+        self.identity = json.dumps({**note, "train": settings.model_dump(mode="json", exclude=free)})
         layout = torch.channels_last if settings.channels_last else torch.contiguous_format
         prior.prepare(degradation, stream(seed, _PREPARE))
         self.prior = prior.to(device).to(memory_format=layout).train()  # type: ignore[call-overload]
@@ -229,41 +233,48 @@ class Trainer:
             write_atomic(log, "".join(f"{line}\n" for line in kept))
 
     def run(self, progress: Callable[[TrainRecord], None] | None = None) -> None:
-        """Train to the end. Stops at a non-finite loss; the last checkpoint on disk is from before it."""
+        """Train to the end, or until Ctrl-C, which waits for the end of the step and leaves a checkpoint.
+
+        Stops at a non-finite loss; the last checkpoint on disk is from before it.
+        """
+        if self.step == 0:
+            (self.folder / "log.jsonl").unlink(missing_ok=True)
+        with _interrupts_between_steps() as interrupted:
+            self._run(progress, interrupted)
+
+    def _run(self, progress: Callable[[TrainRecord], None] | None, interrupted: threading.Event) -> None:
         started, since, parts, count = time.monotonic(), time.monotonic(), torch.zeros(3), 0
         seconds = self.seconds
-        try:
-            for x in self._batches():
-                values = self._one_step(x)
-                if not bool(values.isfinite().all()):
-                    raise TrainingError(
-                        f"the loss is not finite at step {self.step + 1}; {self.checkpoint} is the last good state"
-                    )
-                self.step += 1
-                self.seconds = seconds + time.monotonic() - started
-                parts, count = parts + values, count + 1
-                if self.step % self.settings.log_every == 0 or self.step == self.settings.steps:
-                    now = time.monotonic()
-                    total, image, parameter = (parts / count).tolist()
-                    record = TrainRecord(
-                        self.step,
-                        self.settings.steps,
-                        total,
-                        image,
-                        parameter,
-                        learning_rate(self.settings, self.step - 1),
-                        count * self.settings.batch / (now - since),
-                    )
-                    with open(self.folder / "log.jsonl", "a") as log:
-                        log.write(json.dumps({**vars(record), "seconds": round(self.seconds, 1)}) + "\n")
-                    if progress:
-                        progress(record)
-                    since, parts, count = now, torch.zeros(3), 0
-                if self.step % self.settings.checkpoint_every == 0 or self.step == self.settings.steps:
-                    self.save()
-        except KeyboardInterrupt:
-            self.save()
-            raise
+        for x in self._batches():
+            values = self._one_step(x)
+            if not bool(values.isfinite().all()):
+                kept = f"; {self.checkpoint} is the last good state" if self.checkpoint.exists() else ""
+                raise TrainingError(f"the loss is not finite at step {self.step + 1}{kept}")
+            self.step += 1
+            self.seconds = seconds + time.monotonic() - started
+            parts, count = parts + values, count + 1
+            if self.step % self.settings.log_every == 0 or self.step == self.settings.steps:
+                now = time.monotonic()
+                total, image, parameter = (parts / count).tolist()
+                record = TrainRecord(
+                    self.step,
+                    self.settings.steps,
+                    total,
+                    image,
+                    parameter,
+                    learning_rate(self.settings, self.step - 1),
+                    count * self.settings.batch / (now - since),
+                )
+                with open(self.folder / "log.jsonl", "a") as log:
+                    log.write(json.dumps({**vars(record), "seconds": round(self.seconds, 1)}) + "\n")
+                if progress:
+                    progress(record)
+                since, parts, count = now, torch.zeros(3), 0
+            last = self.step == self.settings.steps or interrupted.is_set()
+            if self.step % self.settings.checkpoint_every == 0 or last:
+                self.save()
+            if interrupted.is_set():
+                raise KeyboardInterrupt
 
     def _one_step(self, x: Tensor) -> Tensor:
         settings = self.settings
@@ -304,3 +315,22 @@ class Trainer:
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+@contextlib.contextmanager
+def _interrupts_between_steps() -> Iterator[threading.Event]:
+    """Ctrl-C sets the event instead of raising in the middle of an update; a second one raises at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def note(number: int, frame: Any) -> None:
+        event.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)

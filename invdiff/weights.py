@@ -71,12 +71,13 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
 
 
 def _is_pickle(path: Path) -> bool:
+    """Whether a file is a zip of pickles or a bare one; a safetensors header's length may begin like either."""
     try:
         with open(path, "rb") as file:
-            start = file.read(2)
+            start = file.read(9)
     except OSError:
         return False
-    return start[:1] == b"\x80" or start == b"PK"
+    return (start[:1] == b"\x80" or start[:2] == b"PK") and start[8:] != b"{"
 
 
 def load_prior(

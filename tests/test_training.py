@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 
 import pytest
 import safetensors
@@ -152,7 +153,7 @@ def test_interrupted_between_steps(train, tmp_path, monkeypatch):
 
     def stop(self, record):
         if record.step == 3:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     train("straight")
     with monkeypatch.context() as patch:
@@ -177,7 +178,7 @@ def test_interrupted_at_a_bad_moment(train, tmp_path, monkeypatch, place):
         calls.append(name)
         result = original(*args, **kwargs)
         if len(calls) == (3 if name == "step" else 1):
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return result
 
     with monkeypatch.context() as patch:
