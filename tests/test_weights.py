@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 
@@ -274,3 +275,16 @@ def test_import_of_what_is_no_checkpoint(tmp_path, refused):
 
 def test_registered_kind_is_what_the_header_names(weights):
     assert type(invdiff.load_prior(weights)) is registry().get("prior", header_of(weights)["kind"]).cls
+
+
+def test_cards_tell_the_hashes():
+    """Every bundled file has a model card beside it with its sha256, is small, and loads."""
+    from invdiff.plugins import registry
+    from invdiff.weights import bundled
+
+    found = bundled(registry())
+    assert "blindsr_x4_s" in found
+    for name, path in found.items():
+        assert hashlib.sha256(path.read_bytes()).hexdigest() in path.with_suffix(".md").read_text(), name
+        assert path.stat().st_size < 12e6
+        assert invdiff.load_prior(name).parameter_shape
