@@ -117,6 +117,10 @@ class Degradation(ABC):
         """What one would show without restoring, on the clean image's grid; results are measured beside it."""
         return self.lift(y)
 
+    def frame(self, x: Tensor) -> Tensor:
+        """The part of a clean ``(..., H, W)`` image that a photo of it shows: all, unless the scene goes on beyond."""
+        return x
+
     def corrupt(self, y: Tensor, generator: torch.Generator) -> Tensor:
         """Noise and rounding, as configured, on a noise-free measurement."""
         if self.settings.noise_sigma:

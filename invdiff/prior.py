@@ -24,11 +24,16 @@ class PriorSettings(Settings):
 
 @dataclass
 class Output:
-    """A network's answer in its own parameterisation, ``raw (B, 3, H, W)``."""
+    """A network's answer in its own parameterisation, ``raw (B, 3, H, W)``.
+
+    ``earlier`` are estimates of the parameters made on the way to ``parameters``: training supervises
+    them too, sampling has no use for them.
+    """
 
     raw: Tensor
     parameters: Tensor | None = None
     variance_fraction: Tensor | None = None
+    earlier: tuple[Tensor, ...] = ()
 
 
 @dataclass

@@ -139,6 +139,8 @@ def losses(
     if out.parameters is not None:
         parameter = (out.parameters.float() - theta).abs().flatten(1).sum(1).mean()
     total = image + settings.parameter_weight * parameter
+    for estimate in out.earlier:
+        total = total + settings.parameter_weight * (estimate.float() - theta).abs().flatten(1).sum(1).mean()
     if out.variance_fraction is not None:
         x0 = prior.schedule.to_x0(prior.prediction, out.raw.float().detach(), x_t, t)
         total = total + settings.variance_weight * len(prior.schedule) * _bound(prior, clean, x0, out, t)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .blocks import ModulatedBlock, Stage, double, halve, sinusoid
 from .estimator import KernelEstimator, build_head
 from .settings import Network
+from .spectral import SpectralEstimator
 
 
 class MCFormer(nn.Module):
@@ -22,7 +23,12 @@ class MCFormer(nn.Module):
     ``forward(image, hint, t)``: ``image (B, 6, H, W)`` is what the transformer restores, noisy image
     and lifted measurement; ``hint (B, 6, H, W)`` is what the kernel is read from; ``t (B,)`` is any
     real number that names the noise level. ``H`` and ``W`` divide by ``settings.multiple``.
-    Returns ``(B, out_channels, H, W)`` and the kernel ``(B, K, K)``, non-negative with unit sum.
+    Returns ``(B, out_channels, H, W)`` and the estimates of the kernel, each ``(B, K, K)``, non-negative
+    with unit sum; the last is the one to use.
+
+    A spectral estimator reads the measurement alone, and the transformer sees the measurement
+    deconvolved with its kernel as well. In a noisy image it would find the truth while training and its
+    own mistakes while sampling, and believe them.
     """
 
     def __init__(self, settings: Network) -> None:
@@ -39,9 +45,15 @@ class MCFormer(nn.Module):
 
         self.time = nn.Sequential(nn.Linear(embed, 4 * embed), nn.Mish(), nn.Linear(4 * embed, embed))
         self.kernel = nn.Sequential(nn.Linear(settings.kernel_size**2, embed), nn.Mish(), nn.Linear(embed, embed))
-        self.estimator = KernelEstimator(settings.estimator, 6 * grid, build_head(settings))
+        self.estimator: KernelEstimator | SpectralEstimator
+        seen = 6
+        if settings.estimator.kind == "spectral":
+            self.estimator = SpectralEstimator(settings)
+            seen += self.estimator.out_channels
+        else:
+            self.estimator = KernelEstimator(settings.estimator, 6 * grid, build_head(settings))
 
-        self.stem = nn.Conv2d(6 * grid, dims[0], 3, padding=1, bias=False)
+        self.stem = nn.Conv2d(seen * grid, dims[0], 3, padding=1, bias=False)
         self.encoders = nn.ModuleList(stage(i, dims[i], blocks[i]) for i in range(3))
         self.downs = nn.ModuleList(halve(dims[i], dims[i + 1]) for i in range(3))
         self.latent = stage(3, dims[3], blocks[3])
@@ -51,9 +63,15 @@ class MCFormer(nn.Module):
         self.refinement = stage(0, wide, settings.refinement)
         self.head = nn.Conv2d(wide, self.out_channels * grid, 3, padding=1, bias=False)
 
-    def forward(self, image: Tensor, hint: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, hint: Tensor, t: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         fold = self.settings.unshuffle
-        kernel = self.estimator(F.pixel_unshuffle(hint, fold))
+        if isinstance(self.estimator, SpectralEstimator):
+            measurement = hint[:, 3:]
+            kernels = self.estimator(measurement)
+            image = torch.cat([image, self.estimator.deconvolved(measurement, kernels[-1]).to(image)], dim=1)
+        else:
+            kernels = (self.estimator(F.pixel_unshuffle(hint, fold)),)
+        kernel = kernels[-1]
         code = self.time(sinusoid(t, self.settings.channels[0])) + self.kernel(kernel.flatten(1))
 
         x = self.stem(F.pixel_unshuffle(image, fold))
@@ -69,4 +87,4 @@ class MCFormer(nn.Module):
                 x = self.merges[level - 1](x)
             x = self.decoders[level](x, code)
         x = self.refinement(x, code)
-        return F.pixel_shuffle(self.head(x), fold), kernel
+        return F.pixel_shuffle(self.head(x), fold), kernels

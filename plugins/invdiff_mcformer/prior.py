@@ -53,11 +53,11 @@ class MCFormerPrior(PriorNet):
         if self.settings.preconditioning == "residual":
             return self._residual(x_t, t, condition)
         pair = torch.cat([x_t, condition], dim=1)
-        raw, kernel = self.network(pair, pair, t)
+        raw, (*earlier, kernel) = self.network(pair, pair, t)
         if not self.settings.network.learn_variance:
-            return Output(raw.float() + x_t, kernel)
+            return Output(raw.float() + x_t, kernel, earlier=tuple(earlier))
         noise, variance = (raw.float() + torch.cat([x_t, x_t], dim=1)).chunk(2, dim=1)
-        return Output(noise, kernel, (variance + 1) / 2)
+        return Output(noise, kernel, (variance + 1) / 2, tuple(earlier))
 
     def _coefficients(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """EDM's c_in, c_skip and c_out for noise ``sigma`` on a residual of the settings' spread."""
@@ -72,8 +72,8 @@ class MCFormerPrior(PriorNet):
         image = torch.cat([c_in * z, condition], dim=1)
         hint = torch.cat([c_skip * z / self.settings.residual_std, condition], dim=1)
         # The level is named by its logarithm, which is as fine at little noise as at much.
-        raw, kernel = self.network(image, hint, 100 * sigma.flatten().log())
-        return Output(condition + c_skip * z + c_out * raw.float(), kernel)
+        raw, (*earlier, kernel) = self.network(image, hint, 100 * sigma.flatten().log())
+        return Output(condition + c_skip * z + c_out * raw.float(), kernel, earlier=tuple(earlier))
 
     def loss_weight(self, t: Tensor) -> Tensor:
         """1 for noise prediction; ``1 / c_out**2``, a unit target at every noise level, for ``residual``."""
@@ -98,6 +98,6 @@ class MCFormerPrior(PriorNet):
     @torch.no_grad()
     def prepare(self, degradation: Degradation, generator: torch.Generator) -> None:
         """Fit the PCA head's components to the operator's kernels, where that head is used."""
-        head: Any = self.network.estimator.head
+        head = getattr(self.network.estimator, "head", None)
         if isinstance(head, PCAHead):
             head.fit(degradation.sample_parameters(4096, generator))

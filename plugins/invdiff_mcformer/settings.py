@@ -14,10 +14,17 @@ Four = tuple[Positive, Positive, Positive, Positive]
 
 
 class Estimator(Settings):
-    """The kernel estimator's 5x5 convolutions: their width, and one stride each."""
+    """What reads the kernel. ``pooled`` is the paper's: 5x5 convolutions, averaged over space."""
 
+    kind: Literal["pooled", "spectral"] = "pooled"
+    """``spectral``: pairs of sharp and blurred features and their quotient in Fourier space, for motion."""
     channels: Positive = 48
     strides: tuple[Positive, ...] = (1, 1, 1, 2, 1, 1)
+    """Of ``pooled``: one for each convolution."""
+    maps: Positive = 8
+    """Of ``spectral``: pairs of features."""
+    deconvolve: Annotated[tuple[Annotated[Float, Field(gt=0)], ...], Field(min_length=1)] = (0.02, 0.2)
+    """Of ``spectral``: weights at which the measurement is deconvolved for the transformer to see."""
 
 
 class Network(Settings):
@@ -40,6 +47,8 @@ class Network(Settings):
     def _consistent(self) -> Network:
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {self.kernel_size}")
+        if self.estimator.kind == "spectral" and self.head != "softmax":
+            raise ValueError("a spectral estimator has its own head: leave network.head at softmax")
         if self.head == "pca" and self.pca_components > self.kernel_size**2:
             raise ValueError(f"pca_components must be at most the kernel's {self.kernel_size**2} pixels")
         for dim, heads in zip(self.channels, self.heads, strict=True):

@@ -1,0 +1,97 @@
+"""Measured kernels from files: NumPy arrays, pictures, and MATLAB files with a ``kernels`` variable."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from invdiff import images
+from invdiff.deconvolution import centre_of_mass, shifted
+from invdiff.errors import ImageError, one_line
+
+SUFFIXES = (".npy", ".png", ".mat")
+
+
+@dataclass(frozen=True)
+class MeasuredKernel:
+    """A kernel ``(K, K)`` as the loop wants it, and the whole pixels, down and right, that centring moved it by."""
+
+    name: str
+    kernel: Tensor
+    shift: tuple[int, int]
+
+
+def read_kernels(path: Path, size: int) -> list[MeasuredKernel]:
+    """All kernels of a file or of a folder's files, by name, each ``(size, size)``, float64 with unit sum.
+
+    Smaller ones are framed in zeros. The centre of mass is moved to the middle by whole pixels, so that
+    nothing is resampled. Raises :class:`ImageError`, naming the file, for what is not a kernel of an odd
+    side of at most ``size``, and for one that would lose mass by centring.
+    """
+    if not path.exists():
+        raise ImageError(f"{path}: no such file or folder")
+    files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+    found = [_centred(name, array, size) for file in files for name, array in _arrays(file)]
+    if not found:
+        raise ImageError(f"{path}: no kernels here ({', '.join(SUFFIXES)})")
+    return found
+
+
+def _arrays(file: Path) -> list[tuple[str, np.ndarray]]:
+    try:
+        if file.suffix.lower() == ".npy":
+            arrays = [np.load(io.BytesIO(file.read_bytes()), allow_pickle=False)]
+        elif file.suffix.lower() == ".png":
+            arrays = [images.load(file).pixels.mean(0).numpy()]
+        elif file.suffix.lower() == ".mat":
+            arrays = _matlab(file)
+        else:
+            raise ImageError(f"{file}: a kernel is one of {', '.join(SUFFIXES)}")
+    except (OSError, ValueError, EOFError) as error:
+        raise ImageError(f"{file}: cannot be read as a kernel ({one_line(error)})") from None
+    if len(arrays) == 1:
+        return [(str(file), arrays[0])]
+    return [(f"{file}, kernel {i + 1}", array) for i, array in enumerate(arrays)]
+
+
+def _matlab(file: Path) -> list[np.ndarray]:
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        variables = loadmat(io.BytesIO(file.read_bytes()))
+    except (MatReadError, NotImplementedError, TypeError) as error:
+        raise ImageError(f"{file}: cannot be read as a MATLAB file before 7.3 ({one_line(error)})") from None
+    if "kernels" not in variables:
+        raise ImageError(f"{file}: has no variable 'kernels'")
+    kernels = variables["kernels"]
+    return list(kernels.ravel()) if kernels.dtype == object else [kernels]
+
+
+def _centred(name: str, array: np.ndarray, size: int) -> MeasuredKernel:
+    if array.ndim != 2 or array.shape[0] != array.shape[1]:
+        raise ImageError(f"{name}: a kernel is square, got {'x'.join(map(str, array.shape))}")
+    side = len(array)
+    if side % 2 == 0:
+        raise ImageError(f"{name}: a kernel has an odd side, got {side}")
+    if side > size:
+        raise ImageError(f"{name}: a kernel of {side}x{side} does not fit kernel_size {size}")
+    if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
+        raise ImageError(f"{name}: a kernel is an array of real numbers, got {array.dtype}")
+    kernel = torch.from_numpy(array.astype(np.float64))
+    if not bool(kernel.isfinite().all()) or bool((kernel < 0).any()):
+        raise ImageError(f"{name}: a kernel's numbers are finite and not negative")
+    if not float(kernel.sum()):
+        raise ImageError(f"{name}: the kernel is all zero")
+    margin = (size - side) // 2
+    framed = torch.nn.functional.pad(kernel / kernel.sum(), (margin,) * 4)
+    rows, cols = (-centre_of_mass(framed[None])[0]).round().int().tolist()
+    moved = shifted(framed, rows, cols)
+    if float(moved.sum()) < 1 - 1e-6:
+        raise ImageError(f"{name}: centring its mass pushes part of it out of kernel_size {size}")
+    return MeasuredKernel(name, moved, (rows, cols))

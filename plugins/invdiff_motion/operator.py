@@ -1,0 +1,106 @@
+"""The motion deblurring operator: convolution with an unknown, asymmetric kernel at full resolution."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field, field_validator, model_validator
+from torch import Tensor
+
+from invdiff.blur import Padding, blur, blur_adjoint, pad_border
+from invdiff.degradation import Degradation, DegradationSettings, KernelSpace
+from invdiff.errors import ImageError
+from invdiff.settings import Float, Int
+
+from .files import read_kernels
+from .trajectory import motion_kernel
+
+Intensity = Annotated[Float, Field(ge=0, le=1)]
+
+
+class MotionSettings(DegradationSettings):
+    kernel_size: Annotated[Int, Field(ge=3)] = 31
+    intensity: Intensity | tuple[Intensity, Intensity] = 0.5
+    """How the camera shakes, from 0, a straight line, to 1; or [low, high] to draw it from."""
+    kernels: str | None = None
+    """A file or folder of measured kernels to draw from instead (.npy, .png, .mat); smaller ones are framed."""
+    padding: Padding = "reflect"
+    """``valid``: the scene goes on beyond the photo, as it does for real ones."""
+
+    @field_validator("kernel_size")
+    @classmethod
+    def _odd(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, got {value}")
+        return value
+
+    @field_validator("intensity")
+    @classmethod
+    def _ordered(cls, value: float | tuple[float, float]) -> float | tuple[float, float]:
+        if isinstance(value, tuple) and value[0] > value[1]:
+            raise ValueError(f"intensity must be one number or [low, high], got {list(value)}")
+        return value
+
+    @model_validator(mode="after")
+    def _readable(self) -> MotionSettings:
+        if self.kernels is not None:
+            try:
+                read_kernels(Path(self.kernels).expanduser(), self.kernel_size)
+            except ImageError as error:
+                raise ValueError(f"kernels: {error}") from None
+        return self
+
+
+class Motion(Degradation):
+    """``y = k * x + n`` at scale 1; theta is the kernel, ``(B, K, K)``, its centre of mass in the middle.
+
+    A kernel moved one way and a scene moved the other give the same photo. Centring settles which is
+    meant: drawn kernels are centred exactly, measured ones to the nearest pixel.
+    """
+
+    Settings: ClassVar[type[MotionSettings]] = MotionSettings
+    settings: MotionSettings
+
+    def __init__(self, settings: MotionSettings | None = None) -> None:
+        super().__init__(settings)
+        self.parameters = KernelSpace(self.settings.kernel_size)
+        path, size = self.settings.kernels, self.settings.kernel_size
+        self._measured = [] if path is None else [m.kernel for m in read_kernels(Path(path).expanduser(), size)]
+
+    @property
+    def _margin(self) -> int:
+        return self.settings.kernel_size // 2 if self.settings.padding == "valid" else 0
+
+    def output_shape(self, size: tuple[int, int]) -> tuple[int, int]:
+        if min(size) < self.settings.kernel_size:
+            side = self.settings.kernel_size
+            raise ImageError(f"{size[1]}x{size[0]} pixels are too small for a kernel of {side}x{side}")
+        return size[0] - 2 * self._margin, size[1] - 2 * self._margin
+
+    def sample_parameters(self, batch: int, generator: torch.Generator) -> Tensor:
+        return torch.stack([self._draw(generator) for _ in range(batch)]).float()
+
+    def _draw(self, generator: torch.Generator) -> Tensor:
+        if self._measured:
+            return self._measured[int(torch.randint(len(self._measured), (), generator=generator))]
+        intensity = self.settings.intensity
+        if isinstance(intensity, tuple):
+            low, high = intensity
+            intensity = low + (high - low) * float(torch.rand((), generator=generator, dtype=torch.float64))
+        return motion_kernel(self.settings.kernel_size, intensity, generator)[0]
+
+    def apply(self, x: Tensor, theta: Tensor) -> Tensor:
+        return blur(x, theta, self.settings.padding)
+
+    def adjoint(self, y: Tensor, theta: Tensor) -> Tensor:
+        return blur_adjoint(y, theta, self.settings.padding)
+
+    def lift(self, y: Tensor) -> Tensor:
+        """The measurement itself; for ``valid`` with its border repeated out to where the scene reaches."""
+        return pad_border(y, self._margin, "replicate") if self._margin else y
+
+    def frame(self, x: Tensor) -> Tensor:
+        margin = self._margin
+        return x[..., margin : x.shape[-2] - margin, margin : x.shape[-1] - margin]
