@@ -94,7 +94,10 @@ class Degradation(ABC):
         self.settings = settings if settings is not None else self.Settings()
 
     def output_shape(self, size: tuple[int, int]) -> tuple[int, int]:
-        """``(h, w)`` of the measurement of a clean ``(H, W)`` image; both sides must divide by ``scale``."""
+        """``(h, w)`` of the measurement of a clean ``(H, W)`` image; both sides must divide by ``scale``.
+
+        Raises :class:`ImageError` for an image too small for the operator.
+        """
         return size[0] // self.scale, size[1] // self.scale
 
     @abstractmethod

@@ -3,7 +3,8 @@
 Published tables rarely share conventions, so they are spelt out here and printed with every number:
 PSNR-Y is on the luma of BT.601 (MATLAB's rgb2ycbcr, 16 to 235) without a border of ``scale`` pixels;
 SSIM is Wang et al.'s (Gaussian window of 1.5 pixels) on the same luma and border; LPIPS names its
-network and has no border.
+network and has no border. In blind deblurring a kernel moved one way and a picture moved the other
+explain the same photo, so there are versions after the best shift by whole pixels.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -45,6 +47,17 @@ def psnr_rgb(x: Tensor, truth: Tensor) -> float:
     return _psnr(x, truth)
 
 
+def psnr_rgb_shifted(x: Tensor, truth: Tensor, reach: int = 8) -> float:
+    """Best PSNR in dB over all channels, of ``x`` moved by up to ``reach`` whole pixels, ``reach`` pixels inside."""
+    reach = min(reach, (min(x.shape[-2:]) - 1) // 2)
+    target = inside(truth, reach)
+    height, width = target.shape[-2:]
+    windows = (
+        x[..., i : i + height, j : j + width] for i in range(2 * reach + 1) for j in range(2 * reach + 1)
+    )
+    return max(_psnr(window, target) for window in windows)
+
+
 def ssim_y(x: Tensor, truth: Tensor, border: int) -> float:
     """SSIM of the luma, border left out; NaN where the image is smaller than its window of 11 pixels."""
     from skimage.metrics import structural_similarity
@@ -60,6 +73,35 @@ def ssim_y(x: Tensor, truth: Tensor, border: int) -> float:
 def kernel_l1(kernel: Tensor, truth: Tensor) -> float:
     """Sum of absolute differences of two kernels of unit sum: 0 when equal, at most 2."""
     return float((kernel.double() - truth.double()).abs().sum())
+
+
+def kernel_l1_shifted(kernel: Tensor, truth: Tensor) -> float:
+    """:func:`kernel_l1` after the best shift by whole pixels; the sizes may differ."""
+    a, b = _common(kernel, truth)
+    size = a.shape[-1]
+    room = F.pad(b, (size,) * 4)
+    # |a - shifted b| summed is 2 - 2 * (what they share), as both sum to one.
+    shared = max(
+        float(torch.minimum(a, room[i : i + size, j : j + size]).sum())
+        for i in range(size // 2, 2 * size - size // 2 + 1)
+        for j in range(size // 2, 2 * size - size // 2 + 1)
+    )
+    return float(a.sum() + b.sum()) - 2 * shared
+
+
+def mnc(kernel: Tensor, truth: Tensor) -> float:
+    """Maximum of the normalised cross-correlation over all shifts (BlindDPS, Eq. 21): 1 when equal but for a shift."""
+    a, b = _common(kernel, truth)
+    shape = (2 * a.shape[-1],) * 2
+    product = torch.fft.rfft2(a, s=shape) * torch.fft.rfft2(b, s=shape).conj()
+    return float(torch.fft.irfft2(product, s=shape).max() / (a.norm() * b.norm()).clamp_min(1e-12))
+
+
+def _common(kernel: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in float64, the smaller one framed in zeros. Sides are odd."""
+    size = max(kernel.shape[-1], truth.shape[-1])
+    a, b = (F.pad(k.double(), ((size - k.shape[-1]) // 2,) * 4) for k in (kernel, truth))
+    return a, b
 
 
 def rms(x: Tensor) -> float:

@@ -137,6 +137,8 @@ class Pipeline:
         y = pixels.detach().float().cpu()
         generator = stream(self.recipe.seed, _SAMPLING, *_digest(y))
         measured = y[None].to(self.device)
+        lifted = self.degradation.lift(measured).shape
+        self.degradation.output_shape((lifted[-2], lifted[-1]))  # refuses a picture that is too small
         known = None if given is None else given[None].float().to(self.device)
         result = sample(
             measured, self.degradation, self.prior, self.guidance, self.recipe.sampler, [generator], callback, known
@@ -148,7 +150,7 @@ class Pipeline:
                 difference = measured - self.degradation.apply(x, result.theta)
             residual = float(difference.double().square().mean().sqrt().cpu())
         theta = None if result.theta is None else result.theta[0].cpu()
-        return x[0].cpu(), (theta, residual, result.evaluations)
+        return self.degradation.frame(x)[0].cpu(), (theta, residual, result.evaluations)
 
 
 def load(

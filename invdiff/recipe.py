@@ -23,7 +23,7 @@ SAMPLES = ("astronaut", "cat", "coffee")
 class InputSettings(Settings):
     """Where pictures come from when the command line names none."""
 
-    sample: Literal["astronaut", "cat", "coffee"] | None = None
+    sample: Literal["astronaut", "cat", "coffee", "face"] | None = None
     """A photo that ships with scikit-image."""
     crop: Annotated[Int, Field(ge=16)] | None = 256
     """Centre-crop pictures that are to be degraded to squares of this side; null: whole pictures."""

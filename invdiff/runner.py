@@ -109,7 +109,10 @@ class Run:
                     "psnr_y": f"BT.601 luma, border {self.border}, 8-bit output",
                     "ssim_y": f"Gaussian window, luma, border {self.border}",
                     "lpips": self.options.lpips.network if self.options.lpips else None,
+                    "psnr_rgb": "all channels, whole picture, 8-bit output",
                     "kernel_l1": "sum of absolute differences of unit-sum kernels",
+                    "kernel_l1_shifted": "the same after the best shift by whole pixels; baseline: no blur",
+                    "mnc": "maximum normalised cross-correlation of the kernels; baseline: no blur",
                     "lr_psnr": "truth degraded with the estimated kernel against truth degraded with its own",
                     "residual": "root mean square of y - A(x) on [0, 1]",
                 },
@@ -186,25 +189,37 @@ class Run:
         if truth.clean is None:
             return None
         operator, border = self.pipeline.degradation, self.border
+        clean = operator.frame(truth.clean) if self.options.synthesize else truth.clean
         found: dict[str, float] = {}
-        for suffix, image in (("", restored.pixels), ("_baseline", operator.baseline(photo.pixels[None])[0])):
+        for suffix, image in (("", restored.pixels), ("_baseline", self._baseline(photo))):
             image = metrics.round8(image)
-            found[f"psnr_y{suffix}"] = metrics.psnr_y(image, truth.clean, border)
-            found[f"ssim_y{suffix}"] = metrics.ssim_y(image, truth.clean, border)
+            if operator.scale == 1:
+                found[f"psnr_rgb{suffix}"] = metrics.psnr_rgb(image, clean)
+            found[f"psnr_y{suffix}"] = metrics.psnr_y(image, clean, border)
+            found[f"ssim_y{suffix}"] = metrics.ssim_y(image, clean, border)
             if self.options.lpips:
-                found[f"lpips_{self.options.lpips.network}{suffix}"] = self.options.lpips(image, truth.clean)
+                found[f"lpips_{self.options.lpips.network}{suffix}"] = self.options.lpips(image, clean)
         if truth.parameters is not None and parameters is not None and report.is_kernel(parameters):
             found["kernel_l1"] = metrics.kernel_l1(parameters, truth.parameters)
+            if operator.scale == 1:  # where a shift of the kernel cannot be told from one of the scene
+                for suffix, kernel in (("", parameters), ("_baseline", _no_blur(parameters))):
+                    found[f"kernel_l1_shifted{suffix}"] = metrics.kernel_l1_shifted(kernel, truth.parameters)
+                    found[f"mnc{suffix}"] = metrics.mnc(kernel, truth.parameters)
             ours, theirs = (operator.apply(truth.clean[None], k[None])[0] for k in (parameters, truth.parameters))
             found["lr_psnr"] = metrics.lr_psnr(ours, theirs)
         return found
 
+    def _baseline(self, photo: Photo) -> Tensor:
+        operator = self.pipeline.degradation
+        return operator.frame(operator.baseline(photo.pixels[None])[0])
+
     def _save(self, job: Job, photo: Photo, restored: Photo, parameters: Tensor | None, truth: Truth) -> list[str]:
         """Write the files of one picture and return their names."""
         suffixes = [".png", ".compare.png"]
-        panels = [(self.pipeline.degradation.baseline(photo.pixels[None])[0], None), (restored.pixels, parameters)]
+        panels = [(self._baseline(photo), None), (restored.pixels, parameters)]
         if truth.clean is not None:
-            panels.append((truth.clean, truth.parameters))
+            clean = self.pipeline.degradation.frame(truth.clean) if self.options.synthesize else truth.clean
+            panels.append((clean, truth.parameters))
         images.save_png(report.comparison(panels), self.folder / f"{job.stem}.compare.png")
         if parameters is not None and report.is_kernel(parameters):
             report.save_kernel(parameters, self.folder, job.stem)
@@ -220,6 +235,12 @@ class Run:
             digest.update(b"-" if tensor is None else tensor.contiguous().numpy().tobytes())
         digest.update(str(self.options.lpips and self.options.lpips.network).encode())
         return digest.hexdigest()[:16]
+
+
+def _no_blur(like: Tensor) -> Tensor:
+    kernel = torch.zeros_like(like)
+    kernel[kernel.shape[0] // 2, kernel.shape[1] // 2] = 1
+    return kernel
 
 
 def make_jobs(pipeline: Pipeline, inputs: list[Path]) -> list[Job]:

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.optim import Adam
 
 from .degradation import Degradation
-from .errors import TrainingError
+from .errors import ImageError, TrainingError
 from .files import make_folder, stream, write_atomic
 from .photos import PhotoCrops, find_images
 from .prior import PriorNet
@@ -191,6 +191,10 @@ class Trainer:
         step = math.lcm(degradation.scale, prior.multiple)
         if settings.crop % step:
             raise TrainingError(f"train.crop: {settings.crop} must divide by {step} for this operator and prior")
+        try:
+            degradation.output_shape((settings.crop, settings.crop))
+        except ImageError as error:
+            raise TrainingError(f"train.crop: {error}") from None
         self.photos = PhotoCrops(find_images(settings.data), settings.crop, settings.rescale, seed)
         self.step = 0
         self.seconds = 0.0

@@ -42,7 +42,7 @@ def place(tmp_path_factory):
     here = tmp_path_factory.mktemp("docs")
     shutil.copytree(ROOT / "recipes", here / "recipes")
     rng = np.random.default_rng(0)
-    for name, side in (("photo.jpg", 20), ("folder/a.png", 16), ("folder/b.png", 19), ("clean/c.png", 64)):
+    for name, side in (("photo.jpg", 32), ("folder/a.png", 16), ("folder/b.png", 19), ("clean/c.png", 64)):
         (here / name).parent.mkdir(exist_ok=True)
         Image.fromarray(rng.integers(0, 255, (side, side, 3), dtype=np.uint8)).save(here / name)
     for stem, side in (("a", 64), ("b", 76)):
@@ -59,6 +59,8 @@ def place(tmp_path_factory):
 SHORT = {
     "train_blindsr_x4_small": "--set train.steps=2 --set train.crop=32 --set train.batch=1",
     "train_blindsr_x4_paper": "--set train.steps=1 --set train.crop=32 --set train.batch=1",
+    "train_deblur_small": "--set train.steps=1 --set train.crop=32 --set train.batch=1",
+    "train_deblur_paper": "--set train.steps=1 --set train.crop=64 --set train.batch=1",
 }
 
 
@@ -79,7 +81,7 @@ def test_python_of_the_readme(place, monkeypatch):
     for block in blocks(ROOT / "README.md", "python"):
         names = {}
         exec(block, names)
-        assert names["out"].image.size == (80, 80)
+        assert names["out"].image.size == (128, 128)
         assert names["out"].parameters.sum() == pytest.approx(1, abs=1e-4)
 
 

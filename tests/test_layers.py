@@ -20,7 +20,7 @@ PROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
 
 # A room imports those before it, never one after it.
 ROWS = [
-    ["errors", "settings", "files", "images", "blur", "schedule"],
+    ["errors", "settings", "files", "images", "blur", "schedule", "deconvolution"],
     ["degradation", "prior", "guidance"],
     ["sampler", "tiling"],
     ["hookspecs", "plugins"],

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from invdiff.blur import (
-    Padding,
+    Border,
     blur,
     blur_adjoint,
     downsample_bicubic,
@@ -28,7 +28,7 @@ class BlindSRSettings(DegradationSettings):
     kernel_size: Annotated[Int, Field(ge=1)] = 21
     kernels: Family | Annotated[list[Family], Field(min_length=1)] = Isotropic(family="isotropic")
     """One family of kernels, or a list of them to draw from by ``weight``."""
-    padding: Padding = "reflect"
+    padding: Border = "reflect"
     downsample: Literal["bicubic", "stride"] = "bicubic"
     """``bicubic``: antialiased, MATLAB's imresize. ``stride``: every scale-th pixel from the first."""
     quantize: bool = True

@@ -1,4 +1,4 @@
-"""The kernel-aware gradient of BlindDiff as an invdiff guidance."""
+"""Guidance for blind deconvolution: the kernel-aware gradient, and the two alternate steps in closed form."""
 
 from invdiff.hookspecs import Register, hookimpl
 
@@ -6,10 +6,24 @@ from invdiff.hookspecs import Register, hookimpl
 @hookimpl
 def register_guidances(register: Register) -> None:
     from .guidance import KernelAware
+    from .kernel_update import KernelUpdate
+    from .proximal import Proximal
 
     register(
         "kernel_aware",
         KernelAware,
         summary="gradient of the residual to the measurement, through the whole prior",
         reference="Li et al., BlindDiff (2024), Eqs. 11-12 and Algorithm 2, line 6",
+    )
+    register(
+        "kernel_update",
+        KernelUpdate,
+        summary="least-squares update of the kernel from the current image",
+        reference="Li et al., BlindDiff (2024), Eq. 14a; the MAP-k step of blind deconvolution",
+    )
+    register(
+        "proximal",
+        Proximal,
+        summary="data step: the image between the prior's estimate and the measurement",
+        reference="Zhu et al., DiffPIR (2023), Eq. 13; Song et al., PiGDM (2023)",
     )

@@ -23,7 +23,7 @@ class Estimator(Settings):
     """Of ``pooled``: one for each convolution."""
     maps: Positive = 8
     """Of ``spectral``: pairs of features."""
-    deconvolve: Annotated[tuple[Annotated[Float, Field(gt=0)], ...], Field(min_length=1)] = (0.02, 0.2)
+    deconvolve: Annotated[tuple[Annotated[Float, Field(gt=0)], ...], Field(min_length=1)] = (0.03, 0.2)
     """Of ``spectral``: weights at which the measurement is deconvolved for the transformer to see."""
 
 

@@ -1,0 +1,79 @@
+"""The image's half of alternate minimisation: a data step between the prior's estimate and the measurement."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from invdiff.degradation import Degradation
+from invdiff.errors import RecipeError
+from invdiff.guidance import Estimate, Guidance, Step
+from invdiff.settings import Float, Int, Settings
+
+
+class ProximalSettings(Settings):
+    noise: Annotated[Float, Field(gt=0)] = 0.03
+    """Standard deviation on [0, 1] of what the operator cannot explain: noise, and errors of the kernel."""
+    spread: Annotated[Float, Field(gt=0)] = 0.05
+    """Standard deviation on [0, 1] of the prior's estimate where the noisy image tells it nothing."""
+    iterations: Annotated[Int, Field(ge=1)] = 15
+    kernel: Literal["estimated", "given"] = "estimated"
+    """``given``: the true parameters, where they are known."""
+
+
+class Proximal(Guidance):
+    """Replaces x0 by ``argmin ||y - A(x)||^2 / noise^2 + ||x - x0||^2 / r^2``, by conjugate gradients.
+
+    This is the posterior mean where the prior's error is white with standard deviation ``r``, for which
+    ``1 / r^2 = 1 / sigma_t^2 + 1 / spread^2``: as in DiffPIR (Zhu et al. 2023, Eq. 13) at little noise, and
+    bounded, as in PiGDM (Song et al. 2023), at much. For linear operators.
+    """
+
+    Settings: ClassVar[type[ProximalSettings]] = ProximalSettings
+    settings: ProximalSettings
+
+    def __init__(self, settings: ProximalSettings | None = None) -> None:
+        super().__init__(settings)
+
+    def refine(self, step: Step) -> Estimate:
+        if not step.degradation.linear:
+            raise RecipeError("proximal: this operator is not linear")
+        theta = step.given if self.settings.kernel == "given" else step.theta
+        if theta is None:
+            raise RecipeError(
+                "proximal: kernel 'given' needs a known kernel, so inputs that are degraded here"
+                if self.settings.kernel == "given"
+                else "proximal: this prior estimates no parameters"
+            )
+        with torch.no_grad():
+            x0 = step.x0.detach()
+            solved = solve(step.y, x0, theta.detach(), step.degradation, self.ratio(step), self.settings.iterations)
+        # A constant to other guidances' gradients, which pass through x0 as if nothing had been added.
+        return Estimate(step.x0 + (solved - x0), theta if self.settings.kernel == "given" else step.theta)
+
+    def ratio(self, step: Step) -> float:
+        """``noise^2 / r^2`` at this step."""
+        low, high = step.prior.value_range
+        sigma = float(step.prior.schedule.noise_to_signal(torch.tensor([step.t]), torch.empty(1))) / (high - low)
+        return self.settings.noise**2 * (1 / max(sigma, 1e-6) ** 2 + 1 / self.settings.spread**2)
+
+
+def solve(y: Tensor, x0: Tensor, theta: Tensor, degradation: Degradation, ratio: float, iterations: int) -> Tensor:
+    """Solve ``(A^T A + ratio) x = A^T y + ratio x0`` from ``x0`` on, each image by itself."""
+    x = x0
+    residual = degradation.adjoint(y - degradation.apply(x0, theta), theta)
+    direction, power = residual, _dot(residual, residual)
+    for _ in range(iterations):
+        curved = degradation.adjoint(degradation.apply(direction, theta), theta) + ratio * direction
+        length = power / _dot(direction, curved).clamp_min(1e-30)
+        x, residual = x + length * direction, residual - length * curved
+        before, power = power, _dot(residual, residual)
+        direction = residual + power / before.clamp_min(1e-30) * direction
+    return x
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum((1, 2, 3), keepdim=True)
