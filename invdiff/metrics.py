@@ -52,9 +52,7 @@ def psnr_rgb_shifted(x: Tensor, truth: Tensor, reach: int = 8) -> float:
     reach = min(reach, (min(x.shape[-2:]) - 1) // 2)
     target = inside(truth, reach)
     height, width = target.shape[-2:]
-    windows = (
-        x[..., i : i + height, j : j + width] for i in range(2 * reach + 1) for j in range(2 * reach + 1)
-    )
+    windows = (x[..., i : i + height, j : j + width] for i in range(2 * reach + 1) for j in range(2 * reach + 1))
     return max(_psnr(window, target) for window in windows)
 
 

@@ -2,12 +2,12 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pathlib import Path
 
 import invdiff
 from invdiff import images, metrics

@@ -40,9 +40,6 @@ class KernelUpdate(Guidance):
     Settings: ClassVar[type[KernelUpdateSettings]] = KernelUpdateSettings
     settings: KernelUpdateSettings
 
-    def __init__(self, settings: KernelUpdateSettings | None = None) -> None:
-        super().__init__(settings)
-
     def refine(self, step: Step) -> Estimate:
         space = step.degradation.parameters
         if not isinstance(space, KernelSpace):
@@ -105,5 +102,3 @@ def centred(kernel: Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
     kernels = torch.stack([shifted(k, *m) for k, m in zip(kernel, moves, strict=True)])
     images = [shifted(x, -m[0], -m[1], replicate=True) for x, m in zip(x0, moves, strict=True)]
     return kernels / kernels.sum((-2, -1), keepdim=True), torch.stack(images)
-
-

@@ -35,9 +35,6 @@ class Proximal(Guidance):
     Settings: ClassVar[type[ProximalSettings]] = ProximalSettings
     settings: ProximalSettings
 
-    def __init__(self, settings: ProximalSettings | None = None) -> None:
-        super().__init__(settings)
-
     def refine(self, step: Step) -> Estimate:
         if not step.degradation.linear:
             raise RecipeError("proximal: this operator is not linear")
