@@ -124,17 +124,17 @@ def measure(
 
 
 def wiener(y: Tensor, kernel: Tensor) -> Tensor:
-    """scikit-image's, with the balance that served best of 0.003, 0.01, 0.03 and 0.1."""
+    """scikit-image's, with the balance that served best of 0.003 to 3 (by half decades)."""
     from skimage.restoration import wiener as run
 
-    return _mirrored(y, kernel, lambda plane, k: run(plane, k, 0.03, clip=False))
+    return _mirrored(y, kernel, lambda plane, k: run(plane, k, 3.0, clip=False))
 
 
 def richardson_lucy(y: Tensor, kernel: Tensor) -> Tensor:
-    """scikit-image's, with the number of iterations that served best of 10, 20, 30 and 50."""
+    """scikit-image's, with the number of iterations that served best of 5, 10, 15, 20, 30 and 50."""
     from skimage.restoration import richardson_lucy as run
 
-    return _mirrored(y.clamp_min(0), kernel, lambda plane, k: run(plane, k, 20))
+    return _mirrored(y.clamp_min(0), kernel, lambda plane, k: run(plane, k, 10))
 
 
 def _mirrored(y: Tensor, kernel: Tensor, run: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Tensor:

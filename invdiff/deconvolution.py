@@ -28,15 +28,17 @@ def transfer(kernel: Tensor, size: tuple[int, int]) -> Tensor:
 
 def gradient_power(size: tuple[int, int], like: Tensor) -> Tensor:
     """Power spectrum of the two finite differences on a periodic grid, laid out as ``rfft2`` is."""
-    rows, cols = torch.fft.fftfreq(size[0]), torch.fft.rfftfreq(size[1])
+    rows = torch.fft.fftfreq(size[0], dtype=torch.float64)
+    cols = torch.fft.rfftfreq(size[1], dtype=torch.float64)
     power = 4 * (math.pi * rows).sin().square()[:, None] + 4 * (math.pi * cols).sin().square()
-    return power.to(like)
+    return power.to(like.dtype).to(like.device)  # MPS has no float64
 
 
 def taper(size: int, width: int, like: Tensor) -> Tensor:
     """A line of ones that falls to nothing over ``width`` places at each end, by half a cosine."""
-    rise = 0.5 - 0.5 * (math.pi * (torch.arange(width) + 0.5) / width).cos()
-    return torch.cat([rise, torch.ones(size - 2 * width), rise.flip(0)]).to(like)
+    rise = 0.5 - 0.5 * (math.pi * (torch.arange(width, dtype=torch.float64) + 0.5) / width).cos()
+    line = torch.cat([rise, torch.ones(size - 2 * width, dtype=torch.float64), rise.flip(0)])
+    return line.to(like.dtype).to(like.device)
 
 
 def wiener(y: Tensor, kernel: Tensor, weights: Sequence[float]) -> Tensor:

@@ -81,8 +81,8 @@ def kernel_l1_shifted(kernel: Tensor, truth: Tensor) -> float:
     # |a - shifted b| summed is 2 - 2 * (what they share), as both sum to one.
     shared = max(
         float(torch.minimum(a, room[i : i + size, j : j + size]).sum())
-        for i in range(size // 2, 2 * size - size // 2 + 1)
-        for j in range(size // 2, 2 * size - size // 2 + 1)
+        for i in range(2 * size + 1)
+        for j in range(2 * size + 1)
     )
     return float(a.sum() + b.sum()) - 2 * shared
 

@@ -16,7 +16,20 @@ from torch import nn
 
 from invdiff.errors import WeightsError
 from invdiff.lpips import LPIPS
-from invdiff.metrics import inside, kernel_l1, lr_psnr, luma, psnr_rgb, psnr_y, rms, round8, ssim_y
+from invdiff.metrics import (
+    inside,
+    kernel_l1,
+    kernel_l1_shifted,
+    lr_psnr,
+    luma,
+    mnc,
+    psnr_rgb,
+    psnr_rgb_shifted,
+    psnr_y,
+    rms,
+    round8,
+    ssim_y,
+)
 
 
 def pair(height=40, width=36, noise=0.1, seed=0):
@@ -113,6 +126,108 @@ def test_ssim_needs_a_window():
     x, truth = pair(18, 30)
     assert math.isnan(ssim_y(x, truth, 4))  # 10 rows are left
     assert not math.isnan(ssim_y(x, truth, 3))
+
+
+# --- after the best shift
+
+
+def kernels(size=7, other=7, seed=0):
+    gen = torch.Generator().manual_seed(seed)
+    found = [torch.rand(n, n, generator=gen, dtype=torch.float64) ** 6 for n in (size, other)]
+    return [k / k.sum() for k in found]
+
+
+@pytest.mark.parametrize("move", [(0, 0), (3, -5), (-8, 8)])
+def test_a_moved_picture_is_found(move):
+    _, truth = pair()
+    x = truth.roll(move, (1, 2))
+    assert psnr_rgb_shifted(x, truth) == math.inf
+    if max(map(abs, move)) > 4:
+        assert psnr_rgb_shifted(x, truth, 4) < 15
+    assert psnr_rgb_shifted(x + 0.1, truth) == pytest.approx(20, abs=1e-4)  # moved, and -20 log10 0.1
+
+
+@pytest.mark.parametrize("reach", [0, 2, 8])
+def test_a_picture_in_place_is_measured_inside(reach):
+    x, truth = pair()
+    want = psnr_rgb(inside(x, reach), inside(truth, reach))
+    assert psnr_rgb_shifted(x, truth, reach) == pytest.approx(want, abs=1e-9)
+
+
+def test_the_best_shift_is_the_best_of_all():
+    x, truth = (pair(14, 12, seed=i)[1] for i in (0, 1))
+    rolled = (x.roll((i, j), (1, 2)) for i in range(-2, 3) for j in range(-2, 3))
+    want = max(psnr_rgb(inside(r, 2), inside(truth, 2)) for r in rolled)
+    assert psnr_rgb_shifted(x, truth, 2) == pytest.approx(want, abs=1e-9)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 9), (5, 4)])
+def test_a_small_picture_is_moved_as_far_as_it_goes(size):
+    x, truth = pair(*size)
+    assert math.isfinite(psnr_rgb_shifted(x, truth))
+    assert psnr_rgb_shifted(truth, truth) == math.inf
+
+
+def test_kernel_l1_of_a_moved_kernel():
+    framed = torch.zeros(11, 11, dtype=torch.float64)
+    framed[4:7, 4:7] = kernels(3)[0]
+    for move in ((0, 0), (3, -2), (-4, 4)):
+        assert kernel_l1_shifted(framed.roll(move, (0, 1)), framed) == pytest.approx(0, abs=1e-12)
+    assert kernel_l1_shifted(framed, kernels(3)[0]) == pytest.approx(0, abs=1e-12)  # sizes differ
+    # A point shares with a flat kernel one pixel's worth, wherever it lies.
+    flat, point = torch.full((5, 5), 1 / 25), torch.zeros(5, 5)
+    point[1, 3] = 1
+    assert kernel_l1_shifted(flat, point) == pytest.approx(2 - 2 / 25)
+    assert kernel_l1_shifted(torch.eye(5) / 5, torch.eye(5).flip(0) / 5) == pytest.approx(2 - 2 / 5)
+
+
+@pytest.mark.parametrize(("size", "other"), [(5, 5), (5, 3), (3, 7)])
+@pytest.mark.parametrize("seed", range(4))
+def test_kernel_l1_is_the_least_of_all_shifts(size, other, seed):
+    """Of all shifts at which the two can meet, on a canvas that loses no mass."""
+    a, b = kernels(size, other, seed)
+    largest = max(size, other)
+    canvas = [torch.zeros(41, 41, dtype=torch.float64) for _ in range(2)]
+    for place, k in zip(canvas, (a, b), strict=True):
+        start = 20 - len(k) // 2
+        place[start : start + len(k), start : start + len(k)] = k
+
+    reach = range(-largest, largest + 1)
+    want = min(kernel_l1(canvas[0], canvas[1].roll((i, j), (0, 1))) for i in reach for j in reach)
+    assert kernel_l1_shifted(a, b) == pytest.approx(want, abs=1e-12)
+    assert kernel_l1_shifted(b, a) == pytest.approx(want, abs=1e-12)
+    if size == other:
+        assert want <= kernel_l1(a, b) + 1e-12
+
+
+def test_kernel_l1_without_a_better_shift():
+    a = kernels()[0]
+    b = 0.9 * a + 0.1 / 49
+    assert kernel_l1_shifted(b, a) == pytest.approx(kernel_l1(b, a), abs=1e-12)
+
+
+@pytest.mark.parametrize(("size", "other"), [(7, 7), (7, 3), (5, 9)])
+@pytest.mark.parametrize("seed", range(3))
+def test_mnc_is_the_largest_correlation(size, other, seed):
+    """BlindDPS (Chung et al. 2023), Eq. 21, over all shifts."""
+    a, b = kernels(size, other, seed)
+    full = scipy.signal.correlate2d(a.numpy(), b.numpy(), mode="full")
+    want = full.max() / (np.linalg.norm(a) * np.linalg.norm(b))
+    assert mnc(a, b) == pytest.approx(want, abs=1e-12)
+    assert mnc(b, a) == pytest.approx(want, abs=1e-12)
+    assert mnc(3 * a, b) == pytest.approx(want, abs=1e-12)
+
+
+def test_mnc_of_equal_and_moved_kernels():
+    framed = torch.zeros(11, 11)
+    framed[:3, 8:] = kernels(3)[0]
+    assert mnc(framed, framed) == pytest.approx(1, abs=1e-6)
+    for move in ((8, -8), (2, -5)):  # from corner to corner too
+        assert mnc(framed.roll(move, (0, 1)), framed) == pytest.approx(1, abs=1e-6)
+    assert mnc(framed, kernels(3)[0]) == pytest.approx(1, abs=1e-6)
+    assert mnc(framed.flip(0, 1), framed) < 0.99
+    assert mnc(torch.eye(5) / 5, torch.eye(5).flip(0) / 5) == pytest.approx(1 / 5)
+    assert mnc(torch.zeros(5, 5), framed) == pytest.approx(0, abs=1e-6)
 
 
 # --- the others

@@ -49,7 +49,7 @@ class Proximal(Guidance):
             x0 = step.x0.detach()
             solved = solve(step.y, x0, theta.detach(), step.degradation, self.ratio(step), self.settings.iterations)
         # A constant to other guidances' gradients, which pass through x0 as if nothing had been added.
-        return Estimate(step.x0 + (solved - x0), theta if self.settings.kernel == "given" else step.theta)
+        return Estimate(step.x0 + (solved - x0), step.theta)
 
     def ratio(self, step: Step) -> float:
         """``noise^2 / r^2`` at this step."""
