@@ -60,8 +60,8 @@ def pad_border_adjoint(x: Tensor, pad: int, padding: Border) -> Tensor:
 def blur(x: Tensor, kernel: Tensor, padding: Padding = "reflect") -> Tensor:
     """Convolve each image with its own kernel; the size stays, but for ``valid``. Differentiable in both.
 
-    By FFT for kernels of every size: the gradient in the kernel, which the kernel-aware guidance takes
-    at each step, costs a grouped convolution of 21x21 seconds and this milliseconds.
+    By FFT for kernels of every size: at 256x256 on one core the direct sum is ahead at 3x3 only (5 against 6 ms),
+    and at 21x21 it takes 24 ms against 3, with the gradient in the kernel 108 against 5.
     """
     pad = kernel.shape[-1] // 2
     if padding == "valid":

@@ -183,14 +183,15 @@ def test_noise_is_on_unit_images():
 
 
 def test_a_range_of_intensities_is_drawn_from():
-    """A path that turns stays nearer to the middle."""
+    """Across their longest direction straight kernels are thin, and others are not."""
 
-    def width(**settings):
-        drawn = operator(kernel_size=31, **settings).sample_parameters(200, gen())
-        line = torch.arange(31.0) - 15
-        return float(((drawn.sum(1) + drawn.sum(2)) * line.square()).sum(1).mean())
+    def thickness(**settings):
+        drawn = operator(kernel_size=31, **settings).sample_parameters(200, gen()).double()
+        i, j = torch.meshgrid(*[torch.arange(31).double() - 15] * 2, indexing="ij")
+        moments = [(drawn * m).sum((1, 2)) for m in (i * i, i * j, i * j, j * j)]
+        return float(torch.linalg.eigvalsh(torch.stack(moments, -1).view(-1, 2, 2))[:, 0].mean())
 
-    assert width(intensity=0.0) > width(intensity=(0.0, 1.0)) > width(intensity=1.0)
+    assert thickness(intensity=0.0) < thickness(intensity=(0.0, 1.0)) < thickness(intensity=1.0)
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
