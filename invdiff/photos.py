@@ -23,7 +23,11 @@ def find_images(folders: Sequence[str]) -> list[Path]:
         raise TrainingError("no training photos: name folders with --data, or in the recipe under train.data")
     found: list[Path] = []
     for folder in folders:
-        here = sorted(p for p in Path(folder).expanduser().rglob("*") if p.suffix.lower() in SUFFIXES)
+        place = Path(folder).expanduser()
+        if not place.is_dir():
+            raise TrainingError(f"{folder}: no such folder")
+        # Hidden files are other systems' notes beside the pictures, not pictures.
+        here = sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
         if not here:
             raise TrainingError(f"{folder}: no pictures in this folder")
         found += here

@@ -361,3 +361,12 @@ def test_objective_of_a_noise_prior():
     assert float(image) == pytest.approx(expected_image, rel=1e-4)
     assert float(parameter) == pytest.approx(expected_parameter, rel=1e-6)
     assert float(total) == pytest.approx(expected_image + 0.7 * expected_parameter, rel=1e-4)
+
+
+def test_folders_of_photos_that_are_not_there_or_hold_only_hidden_files(refused, training, tmp_path):
+    message = refused("train", training, "--data", tmp_path / "nowhere", "-o", tmp_path / "run")
+    assert message == f"{tmp_path / 'nowhere'}: no such folder"
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / "._p.png").write_bytes(b"a note of another system")
+    message = refused("train", training, "--data", tmp_path / "hidden", "-o", tmp_path / "run")
+    assert message.endswith("no pictures in this folder")
