@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import scipy.ndimage
+import scipy.signal
 import torch
 from PIL import Image
 
@@ -20,6 +21,7 @@ from invdiff.blur import (
 from invdiff.errors import ImageError
 
 SCIPY = {"reflect": "mirror", "replicate": "nearest", "circular": "wrap"}  # SciPy's names for the same borders
+PADDINGS = [*SCIPY, "valid"]
 
 
 def rand(*shape, seed=0, dtype=torch.float64):
@@ -44,6 +46,19 @@ def test_blur_is_scipys_true_convolution(padding, size, dtype, tolerance):
     for i in range(3):  # each image has a kernel of its own
         for c in range(2):
             want = scipy.ndimage.convolve(x[i, c].double().numpy(), kernels[i].double().numpy(), mode=SCIPY[padding])
+            np.testing.assert_allclose(y[i, c].double().numpy(), want, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(12, 12), (13, 9), (7, 7)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-6)])
+def test_valid_blur_is_scipys_without_a_border(size, dtype, tolerance):
+    x, kernels = rand(3, 2, *size, dtype=dtype), rand(3, 7, 7, seed=1, dtype=dtype)
+    kernels = kernels / kernels.sum((1, 2), keepdim=True)
+    y = blur(x, kernels, "valid")
+    assert (y.dtype, y.shape) == (dtype, (3, 2, size[0] - 6, size[1] - 6))
+    for i in range(3):
+        for c in range(2):
+            want = scipy.signal.convolve2d(x[i, c].double().numpy(), kernels[i].double().numpy(), mode="valid")
             np.testing.assert_allclose(y[i, c].double().numpy(), want, atol=tolerance, rtol=0)
 
 
@@ -86,30 +101,37 @@ def test_a_kernel_off_centre_shifts_the_image(down, right):
     torch.testing.assert_close(blur(x, kernel, "circular"), x.roll((down, right), (2, 3)), rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("padding", SCIPY)
+@pytest.mark.parametrize("padding", PADDINGS)
 def test_the_identity_kernel_changes_nothing(padding):
     kernel = torch.zeros(2, 9, 9, dtype=torch.float64)
     kernel[:, 4, 4] = 1
     x = rand(2, 3, 10, 11)
-    torch.testing.assert_close(blur(x, kernel, padding), x, rtol=0, atol=1e-14)
+    want = x[..., 4:-4, 4:-4] if padding == "valid" else x
+    torch.testing.assert_close(blur(x, kernel, padding), want, rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("padding", SCIPY)
+@pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize(("height", "width", "side"), [(12, 12, 7), (9, 14, 9), (5, 8, 1), (5, 5, 9)])
 def test_adjoint(padding, height, width, side):
-    x, y, kernel = randn(2, 3, height, width), randn(2, 3, height, width, seed=1), randn(2, side, side, seed=2)
+    if padding == "valid":  # sizes are those of y
+        x, y = randn(2, 3, height + side - 1, width + side - 1), randn(2, 3, height, width, seed=1)
+    else:
+        x, y = randn(2, 3, height, width), randn(2, 3, height, width, seed=1)
+    kernel = randn(2, side, side, seed=2)
     left, right = (blur(x, kernel, padding) * y).sum(), (x * blur_adjoint(y, kernel, padding)).sum()
     assert abs(float(left - right)) < 1e-12 * float(x.norm() * y.norm() * kernel.norm() * side)
 
 
-@pytest.mark.parametrize("padding", SCIPY)
+@pytest.mark.parametrize("padding", PADDINGS)
 def test_adjoint_is_autograds_transpose(padding):
-    x, y, kernel = randn(2, 1, 8, 7).requires_grad_(), randn(2, 1, 8, 7, seed=1), randn(2, 5, 5, seed=2)
-    (want,) = torch.autograd.grad(blur(x, kernel, padding), x, y)
+    x, kernel = randn(2, 1, 8, 7).requires_grad_(), randn(2, 5, 5, seed=2)
+    blurred = blur(x, kernel, padding)
+    y = randn(*blurred.shape, seed=1)
+    (want,) = torch.autograd.grad(blurred, x, y)
     torch.testing.assert_close(blur_adjoint(y, kernel, padding), want, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("padding", SCIPY)
+@pytest.mark.parametrize("padding", PADDINGS)
 def test_gradients_in_image_and_kernel(padding):
     x, kernel = randn(2, 1, 5, 6).requires_grad_(), randn(2, 3, 3, seed=1).requires_grad_()
     assert torch.autograd.gradcheck(lambda a, b: blur(a, b, padding), (x, kernel))
@@ -122,6 +144,14 @@ def test_reflection_needs_one_pixel_more_than_it_pads():
     with pytest.raises(ImageError, match="too small"):
         blur(torch.ones(1, 3, 20, 5), kernel)
     assert blur(torch.ones(1, 3, 6, 6), kernel).shape == (1, 3, 6, 6)
+
+
+def test_valid_needs_the_whole_kernel():
+    kernel = torch.ones(1, 11, 11)
+    for size in ((10, 20), (20, 10)):
+        with pytest.raises(ImageError, match=f"{size[1]}x{size[0]} pixels are too small for a kernel of 11x11"):
+            blur(torch.ones(1, 3, *size), kernel, "valid")
+    assert blur(torch.ones(1, 3, 11, 13), kernel, "valid").shape == (1, 3, 1, 3)
 
 
 # --- bicubic

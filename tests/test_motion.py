@@ -130,17 +130,16 @@ def line(*vertices):
 
 
 def tent(vertices, size, count=20000):
-    """The light of each segment, fine points of it spread by a triangle of one pixel: the integral by its midpoints."""
-    total, image = 0.0, np.zeros((size, size))
+    """Fine points along the line, each spread by a triangle of one pixel: the integral, segment by segment."""
     points, weights = [], []
     for a, b in zip(vertices[:-1].numpy(), vertices[1:].numpy(), strict=True):
         points.append(a + (np.arange(count)[:, None] + 0.5) / count * (b - a))
         weights.append(np.full(count, np.linalg.norm(b - a) / count))
-        total += np.linalg.norm(b - a)
-    points, weights = np.concatenate(points), np.concatenate(weights) / total
+    points, weights = np.concatenate(points), np.concatenate(weights)
+    weights /= weights.sum()
     places = points - weights @ points + size // 2
     rows, cols = (np.clip(1 - np.abs(np.arange(size)[:, None] - places[:, i]), 0, None) for i in (0, 1))
-    return image + (rows * weights) @ cols.T
+    return (rows * weights) @ cols.T
 
 
 @pytest.mark.parametrize("length", [0.4, 1.0, 3.0, 6.7, 11.5])
@@ -287,7 +286,7 @@ def test_parameters_are_kernels(intensity):
 
 
 def spread(theta):
-    """The share of each kernel's deviation that lies along its shorter axis: none for a line, but for the drawing."""
+    """Each kernel's variance along its shorter axis: little for a line."""
     place = np.indices(theta.shape[1:]).reshape(2, -1) - theta.shape[-1] // 2
     values = [np.linalg.eigvalsh((place * k.double().numpy().ravel()) @ place.T) for k in theta]
     return np.array([v[0] for v in values])
@@ -295,10 +294,11 @@ def spread(theta):
 
 def test_an_interval_of_intensities_is_drawn_from():
     straight, between, shaken = (
-        spread(operator(intensity=i).sample_parameters(60, gen())) for i in (0, [0.0, 1.0], [0.9, 1.0])
+        spread(operator(intensity=i).sample_parameters(200, gen())) for i in (0, [0.0, 1.0], [0.9, 1.0])
     )
     assert straight.max() < 0.5  # what the triangle of one pixel adds is at most a quarter each way
-    assert straight.mean() < between.mean() < shaken.mean()
+    assert 1.3 * np.median(straight) < np.median(between) < np.median(shaken) / 1.3
+    assert between.min() < 0.25  # some are as good as straight
 
 
 def test_defaults_draw_31x31_at_half_intensity():
@@ -351,10 +351,10 @@ def save(file, *arrays):
     return file
 
 
-FORMATS = pytest.mark.parametrize("name", ["k.npy", "k.png", "k.mat", "K.NPY"])
+FORMATS = pytest.mark.parametrize("name", ["k.npy", "k.png", "k.mat"])
 
 
-@pytest.mark.parametrize("name", ["k.npy", "k.png", "k.mat"])
+@FORMATS
 @pytest.mark.parametrize("size", [5, 9])
 def test_a_measured_kernel_is_framed_and_stays_as_it_lies(tmp_path, name, size):
     array = levels()
@@ -395,13 +395,13 @@ def test_a_folder_is_read_by_name(tmp_path):
     save(tmp_path / "c.npy", levels())
     save(tmp_path / "a.png", levels().T)
     save(tmp_path / "b.mat", levels(), levels(7))
-    np.save((tmp_path / "D.NPY").open("wb"), levels())
+    save(tmp_path / "d.npy", levels()).rename(tmp_path / "D.NPY")
     found = read_kernels(tmp_path, 7)
     assert [Path(k.name.partition(",")[0]).name for k in found] == ["D.NPY", "a.png", "b.mat", "b.mat", "c.npy"]
     torch.testing.assert_close(found[1].kernel, found[4].kernel.T, rtol=0, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", ["k.npy", "k.png", "k.mat"])
+@FORMATS
 def test_a_kernel_off_centre_is_moved_by_whole_pixels(tmp_path, name):
     array = np.zeros((7, 7), np.uint8)
     array[1, 5] = 255
@@ -483,7 +483,8 @@ def test_pictures_that_are_no_kernels_are_refused(tmp_path):
 def test_the_wrong_one_of_several_is_named(tmp_path):
     file = save(tmp_path / "k.mat", levels(), np.zeros((5, 5)))
     assert refusal(file) == f"{file}, kernel 2: the kernel is all zero"
-    assert str(file) in str(pytest.raises(ImageError, read_kernels, tmp_path, 9).value)  # and found in its folder
+    with pytest.raises(ImageError, match="kernel 2: the kernel is all zero"):  # in its folder as well
+        read_kernels(tmp_path, 9)
 
 
 def test_paths_without_kernels_are_refused(tmp_path):
@@ -535,7 +536,7 @@ GARBAGE = {
 }
 
 
-@pytest.mark.parametrize("name", ["k.npy", "k.png", "k.mat"])
+@FORMATS
 @pytest.mark.parametrize("content", GARBAGE.values(), ids=GARBAGE.keys())
 def test_garbage_is_refused(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
@@ -543,22 +544,21 @@ def test_garbage_is_refused(tmp_path, name, content):
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_a_damaged_matlab_file_is_refused_or_read(tmp_path, compressed):
-    cell = np.empty((1, 2), dtype=object)
-    cell[0, :] = [levels(), levels(7)]
-    scipy.io.savemat(tmp_path / "k.mat", {"kernels": cell}, do_compression=compressed)
-    whole, rng = (tmp_path / "k.mat").read_bytes(), np.random.default_rng(1)
-    for _ in range(150):
-        part = bytearray(whole)
-        if rng.random() < 0.4:
-            part = part[: rng.integers(len(whole))]
-        else:
-            part[rng.integers(124, len(whole))] = rng.integers(256)
-        (tmp_path / "k.mat").write_bytes(part)
-        try:
-            read_kernels(tmp_path / "k.mat", 9)
-        except ImageError as error:
-            assert str(error).startswith(str(tmp_path / "k.mat"))
+def test_a_matlab_file_cut_off_is_refused(tmp_path, compressed):
+    scipy.io.savemat(tmp_path / "k.mat", {"kernels": levels()}, do_compression=compressed)
+    whole = (tmp_path / "k.mat").read_bytes()
+    for length in range(0, len(whole) - 8, 3):
+        (tmp_path / "k.mat").write_bytes(whole[:length])
+        refusal(tmp_path / "k.mat")
+
+
+def test_a_damaged_matlab_file_is_refused(tmp_path):
+    # A compressed one: it has a checksum. SciPy takes the lengths in others on trust, to the point of crashing.
+    scipy.io.savemat(tmp_path / "k.mat", {"kernels": levels()}, do_compression=True)
+    whole = (tmp_path / "k.mat").read_bytes()
+    for place in range(138, len(whole), 3):
+        (tmp_path / "k.mat").write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        refusal(tmp_path / "k.mat")
 
 
 def test_levins_kernels():
@@ -602,23 +602,16 @@ input: {sample: astronaut, crop: 64, synthesize: true}
         (("intensity: 0.5", "intensity: [0.8, 0.2]"), 5, "intensity must be one number or [low, high]"),
         (("intensity: 0.5", "intensity: [0.8, 1.2]"), 5, "intensity"),
         (("intensity: 0.5", "intensity: strong"), 5, "intensity"),
-        (("kernels: null", "kernels: ZERO"), (3, 6), "zero.npy: the kernel is all zero"),
-        (("kernels: null", "kernels: no/such.mat"), (3, 6), "no/such.mat: no such file or folder"),
-        (("kernels: null", "kernels: ~nobody-of-this-name/k.npy"), (3, 6), "kernels"),
-        (("kernels: null", f"kernels: {'k' * 300}.npy"), (3, 6), "kernels"),
+        (("kernels: null", "kernels: ZERO"), (2, 6), "zero.npy: the kernel is all zero"),
+        (("kernels: null", "kernels: no/such.mat"), (2, 6), "no/such.mat: no such file or folder"),
+        (("kernels: null", "kernels: ~nobody-of-this-name/k.npy"), (2, 6), "kernels"),
+        (("kernels: null", f"kernels: {'k' * 300}.npy"), (2, 6), "kernels"),
     ],
 )
 def test_bad_recipes_are_refused(refused, recipe, tmp_path, change, line_number, expected):
     file = save(tmp_path / "zero.npy", np.zeros((5, 5)))
-    path = recipe(change, text=MOTION.replace("ZERO", str(file)))
-    path.write_text(path.read_text().replace("ZERO", str(file)))
+    path = recipe(change, ("ZERO", str(file)), text=MOTION + "# ZERO\n")
     message = refused("run", path, "-o", tmp_path / "out")
     lines = line_number if isinstance(line_number, tuple) else (line_number,)
     assert message.startswith(tuple(f"{path}:{n}: " for n in lines)), message
     assert expected in message
-
-
-def test_a_shaken_sample_is_restored(cli, recipe, tmp_path):
-    file = save(tmp_path / "k.npy", levels())
-    path = recipe(("null", str(file)), text=MOTION)
-    assert cli("run", path, "-o", tmp_path / "out", "--quiet").code == 0

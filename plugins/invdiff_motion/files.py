@@ -14,8 +14,6 @@ from invdiff import images
 from invdiff.deconvolution import centre_of_mass, shifted
 from invdiff.errors import ImageError, one_line
 
-SUFFIXES = (".npy", ".png", ".mat")
-
 
 @dataclass(frozen=True)
 class MeasuredKernel:
@@ -33,9 +31,13 @@ def read_kernels(path: Path, size: int) -> list[MeasuredKernel]:
     nothing is resampled. Raises :class:`ImageError`, naming the file, for what is not a kernel of an odd
     side of at most ``size``, and for one that would lose mass by centring.
     """
-    if not path.exists():
-        raise ImageError(f"{path}: no such file or folder")
-    files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+    try:
+        path = path.expanduser()
+        if not path.exists():
+            raise ImageError(f"{path}: no such file or folder")
+        files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, no such user, no leave to look
+        raise ImageError(f"{path}: cannot be read ({one_line(error)})") from None
     found = [_centred(name, array, size) for file in files for name, array in _arrays(file)]
     if not found:
         raise ImageError(f"{path}: no kernels here ({', '.join(SUFFIXES)})")
@@ -43,34 +45,44 @@ def read_kernels(path: Path, size: int) -> list[MeasuredKernel]:
 
 
 def _arrays(file: Path) -> list[tuple[str, np.ndarray]]:
+    reader = _READERS.get(file.suffix.lower())
+    if reader is None:
+        raise ImageError(f"{file}: a kernel is one of {', '.join(SUFFIXES)}")
     try:
-        if file.suffix.lower() == ".npy":
-            arrays = [np.load(io.BytesIO(file.read_bytes()), allow_pickle=False)]
-        elif file.suffix.lower() == ".png":
-            arrays = [images.load(file).pixels.mean(0).numpy()]
-        elif file.suffix.lower() == ".mat":
-            arrays = _matlab(file)
-        else:
-            raise ImageError(f"{file}: a kernel is one of {', '.join(SUFFIXES)}")
-    except (OSError, ValueError, EOFError) as error:
+        arrays = reader(file)
+    except ImageError:
+        raise
+    except Exception as error:  # a damaged file makes the readers raise almost anything
         raise ImageError(f"{file}: cannot be read as a kernel ({one_line(error)})") from None
     if len(arrays) == 1:
         return [(str(file), arrays[0])]
     return [(f"{file}, kernel {i + 1}", array) for i, array in enumerate(arrays)]
 
 
+def _numpy(file: Path) -> list[np.ndarray]:
+    with file.open("rb") as stream:
+        return [np.lib.format.read_array(stream, allow_pickle=False)]
+
+
+def _picture(file: Path) -> list[np.ndarray]:
+    return [images.load(file).pixels.mean(0).numpy()]
+
+
 def _matlab(file: Path) -> list[np.ndarray]:
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
     try:
         variables = loadmat(io.BytesIO(file.read_bytes()))
-    except (MatReadError, NotImplementedError, TypeError) as error:
-        raise ImageError(f"{file}: cannot be read as a MATLAB file before 7.3 ({one_line(error)})") from None
+    except NotImplementedError:
+        raise ImageError(f"{file}: MATLAB files of version 7.3 cannot be read: save it with '-v7'") from None
     if "kernels" not in variables:
         raise ImageError(f"{file}: has no variable 'kernels'")
     kernels = variables["kernels"]
     return list(kernels.ravel()) if kernels.dtype == object else [kernels]
+
+
+_READERS = {".npy": _numpy, ".png": _picture, ".mat": _matlab}
+SUFFIXES = tuple(_READERS)
 
 
 def _centred(name: str, array: np.ndarray, size: int) -> MeasuredKernel:

@@ -47,7 +47,7 @@ class MotionSettings(DegradationSettings):
     def _readable(self) -> MotionSettings:
         if self.kernels is not None:
             try:
-                read_kernels(Path(self.kernels).expanduser(), self.kernel_size)
+                read_kernels(Path(self.kernels), self.kernel_size)
             except ImageError as error:
                 raise ValueError(f"kernels: {error}") from None
         return self
@@ -67,7 +67,7 @@ class Motion(Degradation):
         super().__init__(settings)
         self.parameters = KernelSpace(self.settings.kernel_size)
         path, size = self.settings.kernels, self.settings.kernel_size
-        self._measured = [] if path is None else [m.kernel for m in read_kernels(Path(path).expanduser(), size)]
+        self._measured = [] if path is None else [m.kernel for m in read_kernels(Path(path), size)]
 
     @property
     def _margin(self) -> int:
