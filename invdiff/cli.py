@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -152,17 +154,82 @@ def train(
 
 
 @main.command()
-def plugins() -> None:
+@click.option("--json", "as_json", is_flag=True, help="For other programs.")
+def plugins(as_json: bool) -> None:
     """List every component, who ships it, and plugins that FAILED."""
     from .plugins import registry
 
     found = registry()
-    rows = [c for components in found.components.values() for c in components]
-    for c in sorted(rows, key=lambda c: (c.role, c.kind, c.owner)):
+    if as_json:
+        click.echo(json.dumps(found.listing(), indent=2))
+        return
+    rows = found.rows()
+    for c in rows:
         twice = "  FAILED: registered twice" if len(found.components[c.role, c.kind]) > 1 else ""
         click.echo(f"{c.role:<12} {c.kind:<14} {c.owner:<22} {c.summary}{twice}")
     for failure in found.failures:
         click.echo(f"{'plugin':<12} {failure.plugin:<14} {failure.owner:<22} FAILED: {failure.reason}")
+
+
+@main.command()
+@click.argument("kind")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change a setting; repeatable.")
+@click.option("--operator", metavar="KIND", help="Operator that a guidance is tried on [a 5x5 blur].")
+@click.option("--expected-failure", "expected", multiple=True, metavar="CHECK=REASON", help="Repeatable.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def check(kind: str, overrides: tuple[str, ...], operator: str | None, expected: tuple[str, ...], debug: bool) -> None:
+    """Run the conformance suite on the registered component KIND."""
+    from .pipeline import build_alone, build_degradation
+    from .plugins import registry
+    from .recipe import part_without_recipe
+    from .testing import check_component
+
+    installed, failed = registry(), False
+    reasons = dict(_check_and_reason(text) for text in expected)
+    tried_on = build_degradation(part_without_recipe(installed.get("degradation", operator))) if operator else None
+    for role in installed.roles(kind):
+        component = installed.get(role, kind)
+        alone = build_alone(part_without_recipe(component, overrides), installed)
+        try:
+            outcomes = check_component(alone, operator=tried_on, expected_failures=reasons)
+        except ValueError as error:
+            raise InvdiffError(f"--expected-failure: {error}") from None
+        click.echo(f"{role} {kind}, {component.owner}")
+        for o in outcomes:
+            click.echo(f"  {'FAILED' if o.status == 'failed' else o.status:<9} {o}")
+        counts = Counter(o.status for o in outcomes)
+        click.echo(", ".join(f"{n} {status}" for status, n in counts.items()))
+        failed = failed or counts["failed"] > 0
+    if failed:
+        sys.exit(EXIT_SOME_FAILED)
+
+
+def _check_and_reason(text: str) -> tuple[str, str]:
+    name, equals, reason = text.partition("=")
+    if not equals or not reason.strip():
+        raise InvdiffError(f"--expected-failure {text}: write it as check=reason")
+    return name.strip(), reason.strip()
+
+
+@main.command()
+def schema() -> None:
+    """Print a JSON Schema of recipes, with the settings of every installed component, for editors."""
+    from .plugins import registry
+    from .schema import recipe_schema
+
+    click.echo(json.dumps(recipe_schema(registry()), indent=2))
+
+
+@main.command("new-plugin")
+@click.argument("name")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write [invdiff-<name>].")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def new_plugin(name: str, output: Path | None, debug: bool) -> None:
+    """Write a package with an operator called NAME: it installs, registers, and passes its tests."""
+    from .scaffold import write_plugin
+
+    folder = write_plugin(name, output or Path(f"invdiff-{name}"))
+    click.echo(f"{folder}: pip install -e {folder}, then: invdiff check {name}")
 
 
 @main.group()

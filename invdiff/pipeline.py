@@ -195,6 +195,16 @@ def build_untrained_prior(part: Part, seed: int) -> PriorNet:
     return prior
 
 
+def build_alone(part: Part, registry: Registry) -> Degradation | PriorNet | Guidance:
+    """One component by itself, frozen and in evaluation mode where it is a prior: for the conformance checks."""
+    if part.component.role != "prior":
+        alone: Degradation | Guidance = part.component.cls(part.settings)
+        return alone
+    if part.settings.weights is not None:
+        return load_prior(part.settings.weights, registry, {}, part.component.kind)
+    return build_untrained_prior(part, 0).eval().requires_grad_(False)
+
+
 def build_trainer(
     recipe: str | os.PathLike[str],
     folder: Path,

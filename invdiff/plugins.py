@@ -57,6 +57,14 @@ class Registry:
     def kinds(self, role: Role) -> list[str]:
         return sorted(kind for r, kind in self.components if r == role)
 
+    def roles(self, kind: str) -> list[Role]:
+        """The roles in which that kind is registered; an error that helps where there is none."""
+        found: list[Role] = [role for role in INTERFACES if (role, kind) in self.components]
+        if not found:
+            known = {k for _, k in self.components}
+            raise PluginError(f"no component is called '{kind}'{suggest(kind, known)}{self._broken()}")
+        return found
+
     def get(self, role: Role, kind: str) -> Component:
         """The one component of that kind; an error that helps, otherwise."""
         found = self.components.get((role, kind), [])
@@ -67,8 +75,26 @@ class Registry:
             raise PluginError(
                 f"{role} '{kind}' is registered twice, by {owners}: uninstall one, or limit INVDIFF_PLUGINS"
             )
-        broken = "".join(f"; plugin {f.plugin} ({f.owner}) FAILED: {f.reason}" for f in self.failures)
-        raise PluginError(f"no {role} is called '{kind}'{suggest(kind, self.kinds(role))}{broken}")
+        raise PluginError(f"no {role} is called '{kind}'{suggest(kind, self.kinds(role))}{self._broken()}")
+
+    def _broken(self) -> str:
+        return "".join(f"; plugin {f.plugin} ({f.owner}) FAILED: {f.reason}" for f in self.failures)
+
+    def rows(self) -> list[Component]:
+        """Every component, by role, kind and owner."""
+        found = [c for components in self.components.values() for c in components]
+        return sorted(found, key=lambda c: (c.role, c.kind, c.owner))
+
+    def listing(self) -> dict[str, Any]:
+        """Components and failures as JSON has them; ``reference`` may name a paper."""
+        names = ("role", "kind", "plugin", "owner", "summary", "reference")
+        return {
+            "components": [
+                {**{n: getattr(c, n) for n in names}, "conflict": len(self.components[c.role, c.kind]) > 1}
+                for c in self.rows()
+            ],
+            "failures": [vars(f) for f in self.failures],
+        }
 
     def conflicts(self) -> list[list[Component]]:
         """Kinds that more than one plugin claims."""

@@ -17,8 +17,6 @@ from .sampler import SamplerSettings
 from .settings import Int, Settings
 from .training import TrainSettings
 
-SAMPLES = ("astronaut", "cat", "coffee")
-
 
 class InputSettings(Settings):
     """Where pictures come from when the command line names none."""
@@ -74,7 +72,9 @@ class Recipe:
         }
 
 
-class _Skeleton(Settings):
+class Skeleton(Settings):
+    """A recipe's own keys. What is in the blocks is checked by their components' settings classes."""
+
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     seed: Annotated[Int, Field(ge=0)] = 0
     degradation: dict[str, Any]
@@ -92,16 +92,10 @@ _DEEPEST = 20
 class _Source:
     """A parsed file that knows the line of each of its keys, and which came from ``--set``."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, text: str) -> None:
         self.path = path
         self.lines: dict[Key, int] = {}
         self.overridden: dict[Key, str] = {}
-        try:
-            text = path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise RecipeError(f"{path}: no such recipe") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{path}: cannot be read as a recipe ({error})") from None
         try:
             node = yaml.compose(text, Loader=yaml.SafeLoader)
             self.data: Any = yaml.safe_load(text)
@@ -112,6 +106,15 @@ class _Source:
         if not isinstance(self.data, dict):
             raise RecipeError(f"{path}:1: a recipe is a mapping of keys such as 'name' and 'degradation'")
         self._walk(node, ())
+
+    @classmethod
+    def read(cls, path: Path) -> _Source:
+        try:
+            return cls(path, path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RecipeError(f"{path}: no such recipe") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{path}: cannot be read as a recipe ({error})") from None
 
     def _walk(self, node: Any, key: Key) -> None:
         self.lines.setdefault(key, node.start_mark.line + 1)
@@ -231,10 +234,10 @@ def load_recipe(path: str | os.PathLike[str], registry: Registry, overrides: Seq
     Raises :class:`RecipeError` for a file, key or value that is wrong, with file and line;
     :class:`PluginError`, likewise placed, for a kind that no working plugin offers.
     """
-    source = _Source(Path(path))
+    source = _Source.read(Path(path))
     for assignment in overrides:
         source.override(assignment)
-    skeleton = source.validate(_Skeleton, source.data, ())
+    skeleton = source.validate(Skeleton, source.data, ())
 
     def part(role: Role, block: dict[str, Any], key: Key) -> Part:
         kind = block.get("kind")
@@ -259,3 +262,11 @@ def load_recipe(path: str | os.PathLike[str], registry: Registry, overrides: Seq
         train=None if skeleton.train is None else source.validate(TrainSettings, skeleton.train, ("train",)),
         where=lambda name: source.where(tuple(name.split("."))),
     )
+
+
+def part_without_recipe(component: Component, overrides: Sequence[str] = ()) -> Part:
+    """A component with its default settings and ``key=value`` changes to them, under the same checks."""
+    source = _Source(Path(component.kind), "{}")
+    for assignment in overrides:
+        source.override(assignment)
+    return Part(component, source.validate(component.cls.Settings, source.data, ()), component.kind)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from . import images, metrics, report
+from .degradation import BoxSpace
 from .errors import ImageError, InvdiffError, one_line
 from .files import make_folder
 from .images import Photo
@@ -146,6 +147,8 @@ class Run:
             "evaluations": result.evaluations,
             "residual": result.residual,
         }
+        if result.parameters is not None:
+            entry |= self._numbers(result.parameters, truth.parameters)
         entry["metrics"] = self._metrics(photo, result.image, result.parameters, truth)
         entry["files"] = self._save(job, photo, result.image, result.parameters, truth)
         return Outcome(entry)
@@ -199,15 +202,25 @@ class Run:
             found[f"ssim_y{suffix}"] = metrics.ssim_y(image, clean, border)
             if self.options.lpips:
                 found[f"lpips_{self.options.lpips.network}{suffix}"] = self.options.lpips(image, clean)
-        if truth.parameters is not None and parameters is not None and report.is_kernel(parameters):
+        if truth.parameters is None or parameters is None:
+            return found
+        if report.is_kernel(parameters):
             found["kernel_l1"] = metrics.kernel_l1(parameters, truth.parameters)
             if operator.scale == 1:  # where a shift of the kernel cannot be told from one of the scene
                 for suffix, kernel in (("", parameters), ("_baseline", _no_blur(parameters))):
                     found[f"kernel_l1_shifted{suffix}"] = metrics.kernel_l1_shifted(kernel, truth.parameters)
                     found[f"mnc{suffix}"] = metrics.mnc(kernel, truth.parameters)
-            ours, theirs = (operator.apply(truth.clean[None], k[None])[0] for k in (parameters, truth.parameters))
-            found["lr_psnr"] = metrics.lr_psnr(ours, theirs)
+        ours, theirs = (operator.apply(truth.clean[None], k[None])[0] for k in (parameters, truth.parameters))
+        found["lr_psnr"] = metrics.lr_psnr(ours, theirs)
         return found
+
+    def _numbers(self, parameters: Tensor, truth: Tensor | None) -> dict[str, dict[str, float]]:
+        """Named parameters, for the report; a kernel has files of its own."""
+        space = self.pipeline.degradation.parameters
+        if not isinstance(space, BoxSpace):
+            return {}
+        known = {"parameters": parameters, **({} if truth is None else {"true_parameters": truth})}
+        return {key: dict(zip(space.names, value.tolist(), strict=True)) for key, value in known.items()}
 
     def _baseline(self, photo: Photo) -> Tensor:
         operator = self.pipeline.degradation

@@ -1,15 +1,17 @@
-"""The kernel estimator (Eq. 15): convolutions, a global average, and a head that makes a kernel."""
+"""The kernel estimator (Eq. 15): convolutions, a global average, and a head that makes a kernel or other parameters."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from invdiff.degradation import BoxSpace
+
 from .settings import Estimator, Network
 
 
 class KernelEstimator(nn.Module):
-    """5x5 convolutions over ``(B, C, h, w)``, averaged over space, to one kernel an image ``(B, K, K)``.
+    """5x5 convolutions over ``(B, C, h, w)``, averaged over space, to what the head makes of it.
 
     The authors' network has six of them, the fourth with stride 2 (the paper's text says four).
     """
@@ -73,8 +75,30 @@ class PCAHead(nn.Module):
         return flat.unflatten(-1, (self.kernel_size, self.kernel_size))
 
 
+class BoxHead(nn.Module):
+    """Numbers ``(B, N)`` within an operator's bounds, which ``fit`` takes over before training."""
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, channels: int, numbers: int) -> None:
+        super().__init__()
+        self.place = nn.Linear(channels, numbers)
+        self.register_buffer("low", torch.zeros(numbers))
+        self.register_buffer("high", torch.ones(numbers))
+
+    def fit(self, space: BoxSpace) -> None:
+        self.low.copy_(torch.tensor(space.low))
+        self.high.copy_(torch.tensor(space.high))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.low + (self.high - self.low) * self.place(features).float().sigmoid()
+
+
 def build_head(settings: Network) -> nn.Module:
     channels = settings.estimator.channels
+    if settings.head == "box":
+        return BoxHead(channels, settings.numbers)
     if settings.head == "pca":
         return PCAHead(channels, settings.kernel_size, settings.pca_components)
     return SoftmaxHead(channels, settings.kernel_size)

@@ -7,6 +7,8 @@ kernel's head, and ``unshuffle``, which moves the whole transformer to a grid th
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,8 +25,9 @@ class MCFormer(nn.Module):
     ``forward(image, hint, t)``: ``image (B, 6, H, W)`` is what the transformer restores, noisy image
     and lifted measurement; ``hint (B, 6, H, W)`` is what the kernel is read from; ``t (B,)`` is any
     real number that names the noise level. ``H`` and ``W`` divide by ``settings.multiple``.
-    Returns ``(B, out_channels, H, W)`` and the estimates of the kernel, each ``(B, K, K)``, non-negative
-    with unit sum; the last is the one to use.
+    Returns ``(B, out_channels, H, W)`` and the estimates of the operator's parameters, each
+    ``(B, *settings.parameter_shape)``: a kernel, non-negative with unit sum, or a box's numbers. The last
+    is the one to use.
 
     A spectral estimator reads the measurement alone, and the transformer sees the measurement
     deconvolved with its kernel as well. In a noisy image it would find the truth while training and its
@@ -44,7 +47,9 @@ class MCFormer(nn.Module):
             return Stage(ModulatedBlock(dim, heads[level], settings.expansion, embed) for _ in range(count))
 
         self.time = nn.Sequential(nn.Linear(embed, 4 * embed), nn.Mish(), nn.Linear(4 * embed, embed))
-        self.kernel = nn.Sequential(nn.Linear(settings.kernel_size**2, embed), nn.Mish(), nn.Linear(embed, embed))
+        self.kernel = nn.Sequential(
+            nn.Linear(math.prod(settings.parameter_shape), embed), nn.Mish(), nn.Linear(embed, embed)
+        )
         self.estimator: KernelEstimator | SpectralEstimator
         seen = 6
         if settings.estimator.kind == "spectral":

@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from invdiff.degradation import Degradation
-from invdiff.errors import WeightsError, one_line
+from invdiff.degradation import BoxSpace, Degradation
+from invdiff.errors import TrainingError, WeightsError, one_line
 from invdiff.prior import Output, PriorNet
 from invdiff.schedule import NoiseSchedule
 
 from .authors import convert, is_authors
-from .estimator import PCAHead
+from .estimator import BoxHead, PCAHead
 from .network import MCFormer
 from .settings import MCFormerSettings
 
@@ -44,7 +44,7 @@ class MCFormerPrior(PriorNet):
         self.value_range = settings.value_range
         self.prediction = "x0" if settings.preconditioning == "residual" else "eps"
         self.multiple = settings.network.multiple
-        self.parameter_shape = (settings.network.kernel_size,) * 2
+        self.parameter_shape = settings.network.parameter_shape
         self.scale = settings.scale
         if settings.preconditioning == "residual":
             nn.init.zeros_(self.network.head.weight)  # training starts from the lifted measurement
@@ -97,7 +97,11 @@ class MCFormerPrior(PriorNet):
 
     @torch.no_grad()
     def prepare(self, degradation: Degradation, generator: torch.Generator) -> None:
-        """Fit the PCA head's components to the operator's kernels, where that head is used."""
+        """Fit the head to the operator: a PCA head to its kernels, a box head to its bounds."""
         head = getattr(self.network.estimator, "head", None)
         if isinstance(head, PCAHead):
             head.fit(degradation.sample_parameters(4096, generator))
+        if isinstance(head, BoxHead):
+            if not isinstance(degradation.parameters, BoxSpace):
+                raise TrainingError("network.head: 'box' is for operators whose parameters are a box of numbers")
+            head.fit(degradation.parameters)

@@ -39,8 +39,11 @@ class Network(Settings):
     unshuffle: Literal[1, 2, 4] = 1
     """Work on a grid this many times coarser: much cheaper, as pixels become channels."""
     learn_variance: bool = True
-    head: Literal["softmax", "pca"] = "softmax"
+    head: Literal["softmax", "pca", "box"] = "softmax"
+    """``box``: for operators whose parameters are bounded numbers and no kernel; the bounds are theirs."""
     pca_components: Positive = 10
+    numbers: Positive = 1
+    """Of ``box``: how many numbers the operator has."""
     estimator: Estimator = Estimator()
 
     @model_validator(mode="after")
@@ -55,6 +58,11 @@ class Network(Settings):
             if dim % heads or dim % 4:
                 raise ValueError(f"channels {dim} must divide by its {heads} heads and by 4")
         return self
+
+    @property
+    def parameter_shape(self) -> tuple[int, ...]:
+        """Shape of the operator's parameters, without the batch."""
+        return (self.numbers,) if self.head == "box" else (self.kernel_size,) * 2
 
     @property
     def multiple(self) -> int:
@@ -76,6 +84,12 @@ NETWORKS: dict[str, Network] = {
 }
 
 
+class PresetNetwork(Network):
+    """A network as recipes write it: a preset, and the keys that differ from it."""
+
+    preset: Literal["paper", "small"] = "paper"
+
+
 class MCFormerSettings(PriorSettings):
     """How the network is used as a prior."""
 
@@ -92,7 +106,7 @@ class MCFormerSettings(PriorSettings):
     beta_start: Annotated[Float, Field(gt=0, lt=1)] = 1e-4
     beta_end: Annotated[Float, Field(gt=0, lt=1)] = 2e-2
 
-    @field_validator("network", mode="before")
+    @field_validator("network", mode="before", json_schema_input_type=Literal["paper", "small"] | PresetNetwork)
     @classmethod
     def _preset(cls, value: object) -> object:
         if isinstance(value, str):

@@ -1,0 +1,201 @@
+"""What every prior must be, trained or not."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..degradation import BoxSpace, Degradation, KernelSpace, ParameterSpace
+from ..prior import PriorNet
+from ..schedule import NoiseSchedule
+from .checks import Suite, fail, same, skip, unchanged
+from .subjects import Follow, generator, global_seed, loop_growth, picture
+
+prior_checks = check = Suite()
+
+FLOAT = torch.float32
+
+
+def inputs(
+    prior: PriorNet, batch: int = 3, seed: int = 0, blocks: tuple[int, int] = (3, 2)
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``x_t``, ``t``, one noise level an image, and condition, of odd and even multiples of ``multiple``."""
+    size = (blocks[0] * _block(prior), blocks[1] * _block(prior))
+    condition = prior.from_unit(picture(batch, size, FLOAT, seed))
+    t = torch.linspace(0.1, 0.9, batch).mul(len(prior.schedule) - 1).round().long()
+    eps = torch.randn(condition.shape, generator=generator(seed + 1))
+    return prior.schedule.add_noise(condition, eps, t), t, condition
+
+
+def _block(prior: PriorNet) -> int:
+    return prior.multiple * math.ceil(8 / prior.multiple)
+
+
+@check("an attribute that the class leaves at its default although the network means something else")
+def attributes(prior: PriorNet) -> None:
+    """Schedule, range, kind of prediction and multiple are declared and make sense."""
+    if not isinstance(prior.schedule, NoiseSchedule):
+        fail("schedule to be a NoiseSchedule", type(prior.schedule).__name__)
+    low, high = prior.value_range
+    if not low < high:
+        fail("value_range to be (low, high)", f"{prior.value_range}")
+    if prior.prediction not in ("eps", "x0", "v"):
+        fail("prediction to be 'eps', 'x0' or 'v'", repr(prior.prediction))
+    if not isinstance(prior.multiple, int) or prior.multiple < 1:
+        fail("multiple to be a positive integer", repr(prior.multiple))
+
+
+@check("a multiple that is declared too small, or shapes fixed to the training crops")
+def shapes(prior: PriorNet) -> None:
+    """``predict`` gives images of the input's size and parameters of the declared shape, for every multiple."""
+    for batch, blocks in ((1, (1, 1)), (2, (1, 3)), (3, (3, 2))):
+        x_t, t, condition = inputs(prior, batch, blocks=blocks)
+        with torch.no_grad():
+            found = prior.predict(x_t, t, condition)
+        for name in ("x0", "eps"):
+            value = getattr(found, name)
+            if value.shape != x_t.shape or value.dtype != FLOAT:
+                fail(f"{name} {tuple(x_t.shape)} in float32", f"{tuple(value.shape)} in {value.dtype}")
+            if not bool(value.isfinite().all()):
+                fail(f"a finite {name}", "NaN or infinity")
+        shape = None if found.parameters is None else tuple(found.parameters.shape)
+        want = None if prior.parameter_shape is None else (batch, *prior.parameter_shape)
+        if shape != want:
+            fail(f"parameters of shape {want}, as parameter_shape declares", f"{shape}")
+
+
+@check("a prediction kind that is not what the network was trained on, or an eps computed with another schedule")
+def x0_and_eps_agree(prior: PriorNet) -> None:
+    """``x_t = sqrt(abar) x0 + sqrt(1 - abar) eps`` for the predicted pair."""
+    x_t, t, condition = inputs(prior)
+    with torch.no_grad():
+        found = prior.predict(x_t, t, condition)
+    same(prior.schedule.add_noise(found.x0, found.eps, t), x_t, 1e-3, "x0 and eps that make up x_t")
+
+
+@check("batch norm, a mean over the batch, or one noise level used for all images")
+def alone_as_in_a_batch(prior: PriorNet) -> None:
+    """An image's prediction does not depend on its neighbours or on their noise levels."""
+    x_t, t, condition = inputs(prior)
+    with torch.no_grad():
+        whole = prior.predict(x_t, t, condition)
+        for i in range(len(t)):
+            one = slice(i, i + 1)
+            alone = prior.predict(x_t[one], t[one], condition[one])
+            same(alone.x0, whole.x0[one], 1e-3, "x0 of an image alone as in a batch")
+            if whole.parameters is not None and alone.parameters is not None:
+                same(alone.parameters, whole.parameters[one], 1e-3, "parameters of an image alone as in a batch")
+
+
+@check("dropout left on: call eval(); or random numbers drawn inside forward")
+def deterministic(prior: PriorNet) -> None:
+    """The same inputs give the same bits, whatever the process' own random numbers."""
+    arguments = inputs(prior)
+    found = []
+    for seed in (0, 1):
+        with global_seed(seed), torch.no_grad():
+            found.append(prior.predict(*arguments))
+    same(found[1].x0, found[0].x0, 0, "the same x0 twice")
+
+
+@check("an in-place operation on an input, or statistics updated on the way: call eval()")
+def immutability(prior: PriorNet) -> None:
+    """``predict`` writes to none of its arguments and to no weight or buffer."""
+    x_t, t, condition = inputs(prior)
+    given = {"x_t": x_t, "t": t, "the condition": condition, **prior.state_dict()}
+    copies = {name: value.clone() for name, value in given.items()}
+    with torch.no_grad():
+        prior.predict(x_t, t, condition)
+    unchanged(copies, given, "arguments and weights")
+
+
+@check("a detach or no_grad on the way from x_t: gradient guidance needs the whole derivative")
+def gradient_in_the_noisy_image(prior: PriorNet) -> None:
+    """Autograd's derivative of ``x0`` in ``x_t`` is that of finite differences."""
+    x_t, t, condition = inputs(prior, 1)
+    weight = torch.randn(x_t.shape, generator=generator(5))
+
+    def value(x: Tensor) -> Tensor:
+        return (weight * prior.predict(x, t, condition).x0).double().sum()
+
+    leaf = x_t.clone().requires_grad_()
+    total = value(leaf)
+    if not total.requires_grad:
+        fail("x0 to depend on x_t", "a result that is cut off from it")
+    (gradient,) = torch.autograd.grad(total, leaf)
+    size = float(gradient.norm())
+    if not size > 0:
+        fail("a derivative of x0 in x_t", f"one of size {size:g}")
+    step = 1e-2 * x_t.norm() / gradient.norm() / x_t.numel() ** 0.5
+    with torch.no_grad():
+        numeric = float(value(x_t + step * gradient) - value(x_t - step * gradient)) / (2 * float(step) * size)
+    if not abs(numeric - size) <= 0.05 * size:
+        fail(f"a slope of {numeric:.4g} along the gradient, as differences show", f"{size:.4g} from autograd")
+
+
+@check("weights that ask for gradients while sampling, which doubles the memory of every step")
+def no_gradient_on_weights(prior: PriorNet) -> None:
+    """Frozen weights stay frozen: a gradient in ``x_t`` leaves none on them."""
+    wanted = [p.requires_grad for p in prior.parameters()]
+    try:
+        prior.requires_grad_(False)
+        x_t, t, condition = inputs(prior, 1)
+        prior.predict(x_t.requires_grad_(), t, condition).x0.square().sum().backward()
+        for name, p in prior.named_parameters():
+            if p.requires_grad or p.grad is not None:
+                fail("frozen weights without a gradient", f"one on {name}")
+    finally:
+        for p, before in zip(prior.parameters(), wanted, strict=True):
+            p.requires_grad_(before)
+
+
+@check("a tensor kept on the prior while gradients are tracked, which holds on to every step's graph")
+def memory_does_not_grow(prior: PriorNet) -> None:
+    """Fifty steps of the loop hold as many tensors for gradients as five."""
+    fifth, last = loop_growth(_Mean(prior), prior, Follow())
+    if last > fifth:
+        fail("as many tensors held after 50 steps as after 5", f"{last} and {fifth}")
+
+
+@check("settings that are read from elsewhere than the settings class, or of a type that JSON does not know")
+def settings_survive_json(prior: PriorNet) -> None:
+    """Settings written to JSON and read again are the same: weights carry them in their header."""
+    settings = prior.settings
+    again = type(settings).model_validate(settings.model_dump(mode="json"))
+    if again != settings:
+        fail(f"{settings!r}", f"{again!r}")
+
+
+@check("a table or a generator left on the CPU")
+def devices_agree(prior: PriorNet) -> None:
+    """A CUDA device gives what the CPU gives."""
+    if not torch.cuda.is_available():
+        skip("there is no CUDA device")
+    arguments, home = inputs(prior), next((p.device for p in prior.parameters()), torch.device("cpu"))
+    with torch.no_grad():
+        here = prior.cpu().predict(*arguments)
+        there = prior.cuda().predict(*(a.cuda() for a in arguments))
+    prior.to(home)
+    same(there.x0.cpu(), here.x0, 1e-2, "x0 on CUDA as on the CPU")
+
+
+class _Mean(Degradation):
+    """Averages over blocks of the prior's scale; it has parameters of the right shape and ignores them."""
+
+    def __init__(self, prior: PriorNet) -> None:
+        super().__init__()
+        self.scale = prior.scale or 1
+        shape = prior.parameter_shape or (1,)
+        unit = BoxSpace(("",) * shape[0], (0.0,) * shape[0], (1.0,) * shape[0])
+        self.parameters: ParameterSpace = KernelSpace(shape[0]) if len(shape) == 2 else unit
+
+    def sample_parameters(self, batch: int, generator: torch.Generator) -> Tensor:
+        return self.parameters.project(torch.rand(batch, *self.parameters.shape, generator=generator))
+
+    def apply(self, x: Tensor, theta: Tensor) -> Tensor:
+        return torch.nn.functional.avg_pool2d(x, self.scale)
+
+    def lift(self, y: Tensor) -> Tensor:
+        return y.repeat_interleave(self.scale, -1).repeat_interleave(self.scale, -2)
