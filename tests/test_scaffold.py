@@ -1,0 +1,49 @@
+"""``invdiff new-plugin``: a package that is whole, conforms, and never overwrites. tests/thirdparty installs one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+
+@pytest.mark.parametrize(("name", "cls"), [("haze", "Haze"), ("two_blurs", "TwoBlurs"), ("x2", "X2")])
+def test_writes_a_package_that_passes_its_tests(cli, tmp_path, name, cls):
+    folder = tmp_path / "package"
+    result = cli("new-plugin", name, "-o", folder)
+    assert (result.code, result.err) == (0, "")
+    assert f"invdiff check {name}" in result.out
+    assert not [p for p in folder.rglob("*") if "$" in p.name or (p.is_file() and "$" in p.read_text())]
+    project = tomllib.loads((folder / "pyproject.toml").read_text())
+    assert project["project"]["entry-points"]["invdiff"] == {name: f"invdiff_{name}"}
+    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == [f"invdiff_{name}"]
+    assert f"class {cls}(Degradation)" in (folder / f"invdiff_{name}" / "operator.py").read_text()
+    assert yaml.safe_load((folder / "recipes" / f"{name}.yaml").read_text())["degradation"]["kind"] == name
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "passed" in done.stdout
+
+
+def test_default_folder(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli("new-plugin", "fog").code == 0
+    assert Path("invdiff-fog", "pyproject.toml").exists()
+
+
+@pytest.mark.parametrize("name", ["Haze", "2haze", "my-haze", "class", "", "../haze", "ha ze"])
+def test_names_that_are_no_words_are_refused(refused, tmp_path, name):
+    assert "a name is a Python word in small letters" in refused("new-plugin", name, "-o", tmp_path / "package")
+    assert not (tmp_path / "package").exists()
+
+
+def test_nothing_is_overwritten(refused, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "already there and not empty" in refused("new-plugin", "haze", "-o", tmp_path)
+    assert "already there and not empty" in refused("new-plugin", "haze", "-o", tmp_path / "notes.txt")
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+    assert "cannot write" in refused("new-plugin", "haze", "-o", tmp_path / "notes.txt" / "below")
