@@ -61,6 +61,8 @@ class Pipeline:
         self.prior: PriorNet = prior.to(self.device).eval().requires_grad_(False)
         self.guidance: list[Guidance] = [part.component.cls(part.settings) for part in recipe.guidance]
         _check_fit(self.weighted, self.degradation, recipe.prior)
+        if recipe.sampler.feedback and not prior.takes_parameters:
+            raise RecipeError(f"{recipe.where('sampler.feedback')}: this prior takes no parameters")
         if recipe.sampler.steps > len(self.prior.schedule):
             raise RecipeError(
                 f"{recipe.where('sampler.steps')}: the prior has {len(self.prior.schedule)} steps at most"

@@ -70,14 +70,20 @@ class PriorNet(nn.Module, ABC):
     multiple: int = 1
     parameter_shape: tuple[int, ...] | None = None
     scale: int | None = None
+    takes_parameters: bool = False
+    """Whether ``forward`` takes a fourth argument, parameters ``(B, *shape)`` to predict with instead of its own."""
 
     @abstractmethod
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Output:
         """``x_t`` and ``condition (B, 3, H, W)`` in ``value_range``, ``t (B,)`` integer times."""
 
-    def predict(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Prediction:
-        """The raw output of :meth:`forward` as a clean image and the noise beside it."""
-        out = self(x_t, t, condition)
+    def predict(self, x_t: Tensor, t: Tensor, condition: Tensor, parameters: Tensor | None = None) -> Prediction:
+        """The raw output of :meth:`forward` as a clean image and the noise beside it.
+
+        ``parameters`` are what to predict the image with, for a prior that ``takes_parameters``; those
+        that it returns are its own estimate all the same.
+        """
+        out = self(x_t, t, condition) if parameters is None else self(x_t, t, condition, parameters)
         x0 = self.schedule.to_x0(self.prediction, out.raw, x_t, t)
         eps = out.raw if self.prediction == "eps" else self.schedule.to_eps(x0, x_t, t)
         return Prediction(x0, eps, out.parameters, out.variance_fraction)

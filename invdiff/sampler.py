@@ -29,6 +29,8 @@ class SamplerSettings(Settings):
     """Fresh noise at each step: 1 is DDPM (the paper), 0 is DDIM."""
     spacing: Spacing = "uniform"
     """``quadratic`` puts more of the steps where there is little noise."""
+    feedback: bool = False
+    """Tell the prior the parameters that the guidances arrived at in the step before; for priors that take them."""
     tile: Annotated[Int, Field(ge=64)] | None = 512
     """Larger images pass through the prior in overlapping tiles of this side, in bounded memory; null: never."""
     overlap: Annotated[Int, Field(ge=0)] = 64
@@ -82,7 +84,8 @@ def sample(
     for index, (t, t_next) in enumerate(zip(times, [*times[1:], -1], strict=True)):
         with torch.set_grad_enabled(track):
             x = x.requires_grad_(track)
-            prediction = prior.predict(x, torch.full((len(x),), t, device=x.device), condition)
+            told = () if theta is None or not settings.feedback else (theta,)
+            prediction = prior.predict(x, torch.full((len(x),), t, device=x.device), condition, *told)
             x0 = crop(prior.to_unit(prediction.x0))
             step = Step(index, len(times), t, t_next, x, x0, prediction.parameters, y, prior, degradation, given)
             for guide in guidance:

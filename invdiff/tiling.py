@@ -24,22 +24,24 @@ class TiledPrior(PriorNet):
         self.settings = prior.settings
         self.schedule, self.value_range, self.prediction = prior.schedule, prior.value_range, prior.prediction
         self.multiple, self.parameter_shape, self.scale = prior.multiple, prior.parameter_shape, prior.scale
+        self.takes_parameters = prior.takes_parameters
         # Tiles stand on the grid of the prior's multiple: to overlap, they need two of its blocks.
         blocks = max(2 if overlap else 1, tile // prior.multiple)
         self.tile = blocks * prior.multiple
         self.overlap = min(overlap, self.tile // 2)
 
-    def forward(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Output:
+    def forward(self, x_t: Tensor, t: Tensor, condition: Tensor, told: Tensor | None = None) -> Output:
+        more = () if told is None else (told,)
         rows, cols = (tile_starts(n, self.tile, self.overlap, self.multiple) for n in x_t.shape[-2:])
         if len(rows) * len(cols) == 1:
-            return self.inner(x_t, t, condition)
+            return self.inner(x_t, t, condition, *more)
         total: list[Tensor | None] = [None, None]
         weights = x_t.new_zeros(x_t.shape[-2:])
         parameters: list[Tensor] = []
         for top in rows:
             for left in cols:
                 window = (..., slice(top, top + self.tile), slice(left, left + self.tile))
-                raw, theta, fraction = self._one(x_t[window], t, condition[window])
+                raw, theta, fraction = self._one(x_t[window], t, condition[window], *more)
                 ramp = blend_window(raw.shape[-2], raw.shape[-1], self.overlap).to(raw)
                 weights[window] += ramp
                 for i, part in enumerate((raw, fraction)):
@@ -59,9 +61,9 @@ class TiledPrior(PriorNet):
             None if fraction_sum is None else fraction_sum / weights,
         )
 
-    def _one(self, x_t: Tensor, t: Tensor, condition: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def _one(self, x_t: Tensor, *others: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         def run(x: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-            out = self.inner(x, t, condition)
+            out = self.inner(x, *others)
             return out.raw, out.parameters, out.variance_fraction
 
         return checkpoint(run, x_t, use_reentrant=False) if torch.is_grad_enabled() else run(x_t)

@@ -17,6 +17,8 @@ from invdiff_kernel_guidance.kernel_update import (
     centred,
     data_curvature,
     data_slope,
+    difference,
+    strong_edges,
 )
 from invdiff_kernel_guidance.proximal import Proximal, ProximalSettings, solve
 from invdiff_motion.operator import Motion, MotionSettings
@@ -170,6 +172,68 @@ def test_the_slope_is_that_of_the_squared_edges(operator):
     hessian = dense_hessian(x[:1], operator, 5)
     want = (hessian @ k[0].flatten()).view(5, 5)
     torch.testing.assert_close(data_slope(None, x, k, operator)[0], want)
+
+
+@pytest.mark.parametrize("operator", [motion(9, padding=p) for p in ("reflect", "circular", "valid")] + [blindsr()])
+def test_differences_are_measured_as_differences(operator):
+    """A difference over ``scale`` pixels of the scene is one of a pixel in its measurement: what ``edges`` rests on."""
+    x, k = rand(2, 3, 40, 36), motion().sample_parameters(2, gen()).double()
+    y, reach = operator.apply(x, k), 9 // operator.scale
+    for dim in (-2, -1):
+        of_x = operator.apply(difference(x, dim, operator.scale), k)
+        away = (..., slice(reach, -reach), slice(reach, -reach))  # from the border
+        torch.testing.assert_close(of_x[away], difference(y, dim)[away])
+
+
+def test_the_strongest_edges_are_kept():
+    x = rand(2, 3, 20, 30) * torch.tensor([1.0, 1e-3]).double().view(2, 1, 1, 1)
+    rows, cols = strong_edges(x, 0.1, 1)
+    for i in range(2):
+        kept = (rows[i].abs().sum(0) + cols[i].abs().sum(0)) > 0
+        assert kept.sum() == 60
+        grey = x[i].mean(0)
+        strength = difference(grey[None, None], -2)[0, 0] ** 2 + difference(grey[None, None], -1)[0, 0] ** 2
+        assert strength[kept].min() >= strength[~kept].max()
+        torch.testing.assert_close(rows[i][:, kept], difference(x[i : i + 1], -2)[0][:, kept])
+    assert all(torch.equal(a, difference(x, dim)) for a, dim in zip(strong_edges(x, 1.0, 1), (-2, -1), strict=True))
+
+
+def blobs(side=72):
+    """Discs of even colour: strong edges far apart, where the rest of an image is flat."""
+    i, j = torch.meshgrid(*2 * [torch.arange(side).double()], indexing="ij")
+    x = torch.full((1, 3, side, side), 0.2, dtype=torch.float64)
+    for n in range(12):
+        place, colour = rand(2, seed=n) * side, rand(3, seed=50 + n)
+        inside = (i - place[0]) ** 2 + (j - place[1]) ** 2 < (4 + 8 * float(rand(1, seed=90 + n))) ** 2
+        x = torch.where(inside, colour.view(1, 3, 1, 1), x)
+    return x
+
+
+@pytest.mark.parametrize("padding", ["reflect", "valid"])
+def test_edges_help_where_the_image_is_too_smooth(padding):
+    """From an image whose texture is too smooth, as a denoiser's is: strong edges give a kernel nearer the true one."""
+    operator, texture = motion(9, padding=padding), 0.4 * (rand(1, 3, 72, 72) - 0.5)
+    k = motion(9, intensity=1.0).sample_parameters(1, gen(4)).double()
+    y = operator.apply(blobs() + texture, k)
+    x = blobs() + torch.nn.functional.avg_pool2d(texture, 3, 1, 1)
+    errors = [
+        kernel_l1(update(edges=e, anchor=0.01, iterations=80).solve(y, x, uniform(1), operator, operator.parameters), k)
+        for e in (1.0, 0.1)
+    ]
+    assert errors[1] < errors[0]
+    x, exact = blobs(), update(edges=0.5, anchor=1e-6, iterations=200)  # all of the edges there are
+    assert kernel_l1(exact.solve(operator.apply(x, k), x, uniform(1), operator, operator.parameters), k) < 0.05
+
+
+def test_edges_alone_as_in_a_batch():
+    x = torch.cat([blobs(40), 0.01 * rand(1, 3, 40, 40)])
+    k, operator = motion().sample_parameters(2, gen()).double(), motion()
+    y = operator.apply(x, k)
+    together = update(edges=0.1).solve(y, x, uniform(2), operator, operator.parameters)
+    for i in range(2):
+        one = slice(i, i + 1)
+        alone = update(edges=0.1).solve(y[one], x[one], uniform(1), operator, operator.parameters)
+        torch.testing.assert_close(alone, together[one], rtol=1e-7, atol=1e-10)
 
 
 def textures():

@@ -200,7 +200,7 @@ class Probe(nn.Module):
         super().__init__()
         self.answer = answer
 
-    def forward(self, image, hint, t):
+    def forward(self, image, hint, t, told=None):
         self.image, self.hint, self.t = image, hint, t
         return torch.full_like(image[:, :3], self.answer), torch.full((len(image), 7, 7), 1 / 49)
 

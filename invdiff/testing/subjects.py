@@ -39,15 +39,15 @@ def picture(batch: int, size: tuple[int, int], dtype: torch.dtype = torch.float6
     return (0.5 + 0.3 * waves + 0.3 * grain).to(dtype)
 
 
-def smallest(operator: Degradation) -> tuple[int, int]:
-    """The least clean size that the operator takes, at least 8 pixels of measurement, sides of different length."""
+def smallest(operator: Degradation, least: int = 8) -> tuple[int, int]:
+    """The least clean size that gives a measurement of ``least`` pixels or more a side; the sides differ."""
     scale = operator.scale
     for n in range(1, LARGEST_SIDE // scale):
         try:
             h, w = operator.output_shape((n * scale, n * scale))
         except ImageError:
             continue
-        if min(h, w) >= 8:
+        if min(h, w) >= least:
             return n * scale, (n + 3) * scale
     fail(f"output_shape to take some square of up to {LARGEST_SIDE} pixels", "none that it takes")
 
@@ -89,7 +89,8 @@ class ToyPrior(PriorNet):
     """The exact denoiser of images that scatter around the lifted measurement, white and Gaussian.
 
     Its parameters are those drawn for the operator with seed 0, moved a little by the noisy image, so
-    that gradients have somewhere to go. One weight, which nothing may train.
+    that gradients have somewhere to go, and by a pixel of the measurement, so that images differ. One
+    weight, which nothing may train.
     """
 
     def __init__(self, operator: Degradation, value_range: tuple[float, float] = (-1.0, 1.0)) -> None:
@@ -106,7 +107,7 @@ class ToyPrior(PriorNet):
         sigma = self.schedule.noise_to_signal(t, x_t)
         trust = self.spread**2 / (self.spread**2 + sigma**2)
         x0 = condition + trust * (x_t / self.schedule.abar(t, x_t).sqrt() - condition)
-        moved = 1 + 0.05 * x_t.mean((1, 2, 3)).tanh()
+        moved = 1 + 0.05 * x_t.mean((1, 2, 3)).tanh() + 0.1 * condition[..., 0, 0].mean(1).tanh()
         centre = self.get_buffer("centre").to(x_t)
         theta = self.space.project(centre * moved.view(-1, *[1] * (centre.ndim - 1)))
         return Output(x0, theta)
@@ -124,8 +125,11 @@ class Follow(Guidance):
         return x_next - 0.1 * torch.autograd.grad(residual.square().sum(), step.x_t, retain_graph=True)[0]
 
 
-def loop_growth(operator: Degradation, prior: PriorNet, guidance: Guidance, steps: int = 50) -> tuple[int, int]:
-    """Tensors that graphs hold on to after the fifth and after the last of ``steps`` loop steps."""
+def loop_growth(operator: Degradation, prior: PriorNet, guidance: list[Guidance], steps: int = 50) -> tuple[int, int]:
+    """Tensors that graphs hold on to ten steps before the end of the loop and at its end.
+
+    Many steps are at little noise: some guidances wait for it, and hold more once they act.
+    """
     size = smallest(operator)
     y = operator.corrupt(operator.apply(picture(1, size, torch.float32), _drawn(operator)), generator(2))
     held: weakref.WeakSet[_Held] = weakref.WeakSet()
@@ -144,13 +148,13 @@ def loop_growth(operator: Degradation, prior: PriorNet, guidance: Guidance, step
             y,
             operator,
             prior,
-            [guidance],
-            SamplerSettings(steps=steps, tile=None),
+            guidance,
+            SamplerSettings(steps=steps, spacing="quadratic", tile=None),
             [generator(3)],
             after,
             _drawn(operator),
         )
-    return counts[min(4, len(counts) - 1)], counts[-1]
+    return counts[-10], counts[-1]
 
 
 class _Held:

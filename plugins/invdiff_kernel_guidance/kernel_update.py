@@ -12,6 +12,7 @@ from invdiff.deconvolution import centre_of_mass, shifted
 from invdiff.degradation import Degradation, KernelSpace
 from invdiff.errors import RecipeError
 from invdiff.guidance import Estimate, Guidance, Step
+from invdiff.metrics import inside
 from invdiff.settings import Float, Int, Settings
 
 _POWER_ITERATIONS = 12
@@ -22,6 +23,8 @@ class KernelUpdateSettings(Settings):
     anchor: Annotated[Float, Field(ge=0)] = 0.1
     """Pull towards the prior's own estimate, as a part of the data term's largest curvature."""
     iterations: Annotated[Int, Field(ge=1)] = 20
+    edges: Annotated[Float, Field(gt=0, le=1)] = 1.0
+    """Share of the image's differences that is believed, the strongest; the others are taken for nothing."""
     trust: Annotated[Float, Field(ge=0)] = 0.2
     """Begin at this noise level, ``sqrt((1 - abar) / abar)`` on [0, 1]: before it the image is all guesswork."""
     centre: bool = True
@@ -36,6 +39,10 @@ class KernelUpdate(Guidance):
     picture. Solved by accelerated projected gradients (Beck and Teboulle 2009), with derivatives through
     ``apply``: any operator that is linear in a kernel is served. The step is a constant to other
     guidances' gradients.
+
+    A denoiser's image is too smooth, and explains the rest of the blur by a kernel that is too sharp. It is
+    least so at strong edges, so ``edges`` can leave just those (Cho and Lee 2009; Xu and Jia 2010); the
+    border of the photo, where the operator has to guess what the scene was, is then left out as well.
     """
 
     Settings: ClassVar[type[KernelUpdateSettings]] = KernelUpdateSettings
@@ -59,11 +66,12 @@ class KernelUpdate(Guidance):
 
     def solve(self, y: Tensor, x0: Tensor, anchor: Tensor, degradation: Degradation, space: KernelSpace) -> Tensor:
         """The minimiser ``(B, K, K)`` after the settings' iterations, from ``anchor`` on."""
-        curvature = data_curvature(x0, anchor, degradation)
+        edges = None if self.settings.edges == 1 else strong_edges(x0, self.settings.edges, degradation.scale)
+        curvature = data_curvature(x0, anchor, degradation, edges)
         weight, momentum = self.settings.anchor, 1.0
         kernel = ahead = anchor
         for _ in range(self.settings.iterations):
-            slope = data_slope(y, x0, ahead, degradation) / curvature + weight * (ahead - anchor)
+            slope = data_slope(y, x0, ahead, degradation, edges) / curvature + weight * (ahead - anchor)
             after = space.project(ahead - slope / (1 + weight))
             following = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
             ahead = after + (momentum - 1) / following * (after - kernel)
@@ -71,23 +79,62 @@ class KernelUpdate(Guidance):
         return kernel
 
 
-def data_slope(y: Tensor | None, x0: Tensor, kernel: Tensor, degradation: Degradation) -> Tensor:
+Edges = tuple[Tensor, Tensor]
+
+
+def strong_edges(x0: Tensor, share: float, scale: int) -> Edges:
+    """Differences of an image along rows and columns, ``(B, 3, H, W)`` each, but for the strongest ``share`` zero.
+
+    They span ``scale`` pixels, so that the operator makes of them the measurement's differences. Strength is
+    the length of the grey image's gradient, its threshold each image's own.
+    """
+    rows, cols = (difference(x0, dim, scale) for dim in (-2, -1))
+    strength = rows.mean(1, keepdim=True).square() + cols.mean(1, keepdim=True).square()
+    count = max(1, round(share * strength[0].numel()))
+    threshold = strength.flatten(1).topk(count, dim=1).values[:, -1].view(-1, 1, 1, 1)
+    kept = strength >= threshold
+    return rows * kept, cols * kept
+
+
+def difference(x: Tensor, dim: int, span: int = 1) -> Tensor:
+    """``x`` a ``span`` further on minus ``x``, zero where that is beyond the image."""
+    size = x.shape[dim] - span
+    moved = x.narrow(dim, span, size) - x.narrow(dim, 0, size)
+    return torch.nn.functional.pad(moved, (0, span) if dim == -1 else (0, 0, 0, span))
+
+
+def data_slope(
+    y: Tensor | None, x0: Tensor, kernel: Tensor, degradation: Degradation, edges: Edges | None = None
+) -> Tensor:
     """Gradient in the kernel of half the squared gradient residual; without ``y`` its Hessian times ``kernel``."""
     with torch.enable_grad():
         kernel = kernel.detach().requires_grad_()
-        residual = degradation.apply(x0, kernel)
-        residual = residual if y is None else residual - y
-        rows, cols = residual.diff(dim=-2), residual.diff(dim=-1)
+        if edges is None:
+            residual = degradation.apply(x0, kernel)
+            residual = residual if y is None else residual - y
+            rows, cols = residual.diff(dim=-2), residual.diff(dim=-1)
+        else:
+            rows, cols = (degradation.apply(e, kernel) for e in edges)
+            if y is not None:
+                rows, cols = rows - difference(y, -2), cols - difference(y, -1)
+            rows, cols = (inside(r, _guessed(x0, rows, kernel, degradation)) for r in (rows, cols))
         return torch.autograd.grad(0.5 * (rows.square().sum() + cols.square().sum()), kernel)[0]
 
 
-def data_curvature(x0: Tensor, like: Tensor, degradation: Degradation) -> Tensor:
+def _guessed(x0: Tensor, measured: Tensor, kernel: Tensor, degradation: Degradation) -> int:
+    """How far into the measurement its unseen surroundings reach, in pixels; at least the last difference."""
+    beyond = x0.shape[-1] > measured.shape[-1] * degradation.scale  # the image has them: nothing is guessed
+    reach = 1 if beyond else 1 + kernel.shape[-1] // 2 // degradation.scale
+    return min(reach, min(measured.shape[-2:]) // 4)
+
+
+def data_curvature(x0: Tensor, like: Tensor, degradation: Degradation, edges: Edges | None = None) -> Tensor:
     """The data term's largest curvature for each image, ``(B, 1, 1)``, give or take a tenth, by power iteration."""
     start = torch.randn(like.shape[1:], generator=torch.Generator().manual_seed(0))  # part of every direction
     vector = start.to(like).expand_as(like)
     norm = _norm(vector)
     for _ in range(_POWER_ITERATIONS):
-        vector = data_slope(None, x0, vector / norm.clamp_min(1e-12), degradation)
+        vector = data_slope(None, x0, vector / norm.clamp_min(1e-12), degradation, edges)
         norm = _norm(vector)
     return (1.2 * norm).clamp_min(_FLATTEST**2 * x0[0].numel())
 

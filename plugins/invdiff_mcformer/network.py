@@ -27,7 +27,7 @@ class MCFormer(nn.Module):
     real number that names the noise level. ``H`` and ``W`` divide by ``settings.multiple``.
     Returns ``(B, out_channels, H, W)`` and the estimates of the operator's parameters, each
     ``(B, *settings.parameter_shape)``: a kernel, non-negative with unit sum, or a box's numbers. The last
-    is the one to use.
+    is the one to use, and what the transformer restores with unless it is ``told`` others.
 
     A spectral estimator reads the measurement alone, and the transformer sees the measurement
     deconvolved with its kernel as well. In a noisy image it would find the truth while training and its
@@ -68,15 +68,15 @@ class MCFormer(nn.Module):
         self.refinement = stage(0, wide, settings.refinement)
         self.head = nn.Conv2d(wide, self.out_channels * grid, 3, padding=1, bias=False)
 
-    def forward(self, image: Tensor, hint: Tensor, t: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def forward(
+        self, image: Tensor, hint: Tensor, t: Tensor, told: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         fold = self.settings.unshuffle
+        spectral = isinstance(self.estimator, SpectralEstimator)
+        kernels = self.estimator(hint[:, 3:]) if spectral else (self.estimator(F.pixel_unshuffle(hint, fold)),)
+        kernel = kernels[-1] if told is None else told
         if isinstance(self.estimator, SpectralEstimator):
-            measurement = hint[:, 3:]
-            kernels = self.estimator(measurement)
-            image = torch.cat([image, self.estimator.deconvolved(measurement, kernels[-1]).to(image)], dim=1)
-        else:
-            kernels = (self.estimator(F.pixel_unshuffle(hint, fold)),)
-        kernel = kernels[-1]
+            image = torch.cat([image, self.estimator.deconvolved(hint[:, 3:], kernel).to(image)], dim=1)
         code = self.time(sinusoid(t, self.settings.channels[0])) + self.kernel(kernel.flatten(1))
 
         x = self.stem(F.pixel_unshuffle(image, fold))

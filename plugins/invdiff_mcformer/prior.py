@@ -35,6 +35,7 @@ class MCFormerPrior(PriorNet):
     """
 
     Settings: ClassVar[type[MCFormerSettings]] = MCFormerSettings
+    takes_parameters = True
 
     def __init__(self, settings: MCFormerSettings) -> None:
         super().__init__()
@@ -49,11 +50,11 @@ class MCFormerPrior(PriorNet):
         if settings.preconditioning == "residual":
             nn.init.zeros_(self.network.head.weight)  # training starts from the lifted measurement
 
-    def forward(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Output:
+    def forward(self, x_t: Tensor, t: Tensor, condition: Tensor, told: Tensor | None = None) -> Output:
         if self.settings.preconditioning == "residual":
-            return self._residual(x_t, t, condition)
+            return self._residual(x_t, t, condition, told)
         pair = torch.cat([x_t, condition], dim=1)
-        raw, (*earlier, kernel) = self.network(pair, pair, t)
+        raw, (*earlier, kernel) = self.network(pair, pair, t, told)
         if not self.settings.network.learn_variance:
             return Output(raw.float() + x_t, kernel, earlier=tuple(earlier))
         noise, variance = (raw.float() + torch.cat([x_t, x_t], dim=1)).chunk(2, dim=1)
@@ -65,14 +66,14 @@ class MCFormerPrior(PriorNet):
         total = sigma.square() + spread**2
         return total.rsqrt(), spread**2 / total, sigma * spread * total.rsqrt()
 
-    def _residual(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Output:
+    def _residual(self, x_t: Tensor, t: Tensor, condition: Tensor, told: Tensor | None) -> Output:
         sigma = self.schedule.noise_to_signal(t, x_t)
         c_in, c_skip, c_out = self._coefficients(sigma)
         z = x_t / self.schedule.abar(t, x_t).sqrt() - condition
         image = torch.cat([c_in * z, condition], dim=1)
         hint = torch.cat([c_skip * z / self.settings.residual_std, condition], dim=1)
         # The level is named by its logarithm, which is as fine at little noise as at much.
-        raw, (*earlier, kernel) = self.network(image, hint, 100 * sigma.flatten().log())
+        raw, (*earlier, kernel) = self.network(image, hint, 100 * sigma.flatten().log(), told)
         return Output(condition + c_skip * z + c_out * raw.float(), kernel, earlier=tuple(earlier))
 
     def loss_weight(self, t: Tensor) -> Tensor:

@@ -59,22 +59,16 @@ class Mutant:
 
 
 MUTANTS = []
-MISSED = []
-"""Broken components that their check still lets through; they are not on the page."""
 
 
-def mutant(caught_by, wrong, table=MUTANTS):
+def mutant(caught_by, wrong):
     """Takes a class into the table."""
 
     def add(cls):
-        table.append(Mutant(cls, caught_by, wrong))
+        MUTANTS.append(Mutant(cls, caught_by, wrong))
         return cls
 
     return add
-
-
-def missed(caught_by, wrong):
-    return mutant(caught_by, wrong, MISSED)
 
 
 # Sound components, to be broken.
@@ -136,6 +130,19 @@ class Unit(ToyPrior):
         super().__init__(operator, (0.0, 1.0))
 
 
+class Told(ToyPrior):
+    """The toy prior with a brightness that its parameters set, its own or those that it is told."""
+
+    takes_parameters = True
+
+    def forward(self, x_t, t, condition, told=None):
+        out = super().forward(x_t, t, condition)
+        return self.answer(out, out.parameters if told is None else told)
+
+    def answer(self, out, theta):
+        return Output(out.raw * (1 + theta.amax((1, 2))).view(-1, 1, 1, 1), out.parameters)
+
+
 class Descent(Guidance):
     """Moves against the gradient of each image's distance to its measurement, through the prior."""
 
@@ -180,6 +187,7 @@ SOUND = {
     "prior on [0, 1]": Unit(ToyBlur()),
     "prior at scale 2": ToyPrior(Halving()),
     "prior of a gamma": ToyPrior(Gamma()),
+    "prior that is told": Told(ToyBlur()),
     "descent": Descent(),
     "pull": Pull(),
     "nothing": Guidance(),
@@ -266,7 +274,7 @@ class HalfAPixelOff(Halving):
         return blur_adjoint(spread, theta)
 
 
-@missed("no_blur_changes_nothing", "lift puts the measurement between two pixels")
+@mutant("no_blur_changes_nothing", "lift puts the measurement between two pixels")
 class BetweenPixels(ToyBlur):
     def lift(self, y):
         return (y + torch.cat([y[..., :1], y[..., :-1]], -1)) / 2
@@ -315,33 +323,33 @@ class NoiseOnTheSymmetricRange(Noisy):
         return ((2 * y - 1) + noise + 1) / 2
 
 
-@missed("noise_on_unit_range", "noise_sigma is added on [-1, 1], then values are rounded")
+@mutant("noise_on_unit_range", "noise_sigma is added on [-1, 1], then values are rounded")
 class RoundedNoiseOnTheSymmetricRange(Quantized):
     def corrupt(self, y, generator):
         noise = self.settings.noise_sigma * torch.randn(y.shape, generator=generator, dtype=y.dtype)
         return ((y + noise / 2).clamp(0, 1) * 255).round() / 255
 
 
-@missed("noise_on_unit_range", "values rounded on [-1, 1], so that all that is darker than grey is lost")
+@mutant("noise_on_unit_range", "values rounded on [-1, 1], so that all that is darker than grey is lost")
 class RoundedOnTheSymmetricRange(Quantized):
     def corrupt(self, y, generator):
         return super().corrupt(2 * y - 1, generator)
 
 
-@missed("noise_on_unit_range", "noise that brightens: its mean is not zero")
+@mutant("noise_on_unit_range", "noise that brightens: its mean is not zero")
 class NoiseWithAMean(Noisy):
     def corrupt(self, y, generator):
         noise = torch.rand(y.shape, generator=generator, dtype=y.dtype)
         return y + 12**0.5 * self.settings.noise_sigma * noise
 
 
-@missed("noise_on_unit_range", "one noise for the whole batch")
+@mutant("noise_on_unit_range", "one noise for the whole batch")
 class OneNoiseForAll(Noisy):
     def corrupt(self, y, generator):
         return y + self.settings.noise_sigma * torch.randn(y.shape[1:], generator=generator, dtype=y.dtype)
 
 
-@missed("generator_is_used", "noise from torch's global generator, in an operator that has none by default")
+@mutant("generator_is_used", "noise from torch's global generator, in an operator that has none by default")
 class GlobalNoiseWhereThereIsAny(ToyBlur):
     def corrupt(self, y, generator):
         return y + self.settings.noise_sigma * torch.randn_like(y) if self.settings.noise_sigma else y
@@ -371,7 +379,7 @@ class ImageScaledInPlace(Gamma):
         return super().apply(x.mul_(0.9), theta)
 
 
-@missed("immutability", "the image is clipped in place, which shows the first time only")
+@mutant("immutability", "the image is clipped in place, which shows the first time only")
 class ImageClippedInPlace(Gamma):
     def apply(self, x, theta):
         with torch.no_grad():
@@ -473,27 +481,27 @@ class NoisyImageClippedInPlace(ToyPrior):
         return super().forward(x_t, t, condition)
 
 
-@missed("gradient_in_the_noisy_image", "one colour of the noisy image is detached")
+@mutant("gradient_in_the_noisy_image", "one colour of the noisy image is detached")
 class OneColourDetached(ToyPrior):
     def forward(self, x_t, t, condition):
         return super().forward(torch.cat([x_t[:, :1].detach(), x_t[:, 1:]], 1), t, condition)
 
 
-@missed("gradient_in_the_noisy_image", "the parameters are detached")
+@mutant("gradient_in_the_noisy_image", "the parameters are detached")
 class ParametersDetached(ToyPrior):
     def forward(self, x_t, t, condition):
         out = super().forward(x_t, t, condition)
         return Output(out.raw, out.parameters.detach())
 
 
-@missed("deterministic", "parameters with random numbers of its own")
+@mutant("deterministic", "parameters with random numbers of its own")
 class RandomParameters(ToyPrior):
     def forward(self, x_t, t, condition):
         out = super().forward(x_t, t, condition)
         return Output(out.raw, shaken(self.space, out.parameters))
 
 
-@missed("immutability", "a running mean replaced while sampling")
+@mutant("immutability", "a running mean replaced while sampling")
 class RunningMeanReplaced(ToyPrior):
     def __init__(self, operator):
         super().__init__(operator)
@@ -521,7 +529,7 @@ class MultipleTooSmall(ToyPrior):
         return super().forward(F.pixel_shuffle(F.pixel_unshuffle(x_t, 16), 16), t, condition)
 
 
-@missed("shapes", "8 pixels at a time, with a multiple of 4 declared")
+@mutant("shapes", "8 pixels at a time, with a multiple of 4 declared")
 class MultipleHalfOfWhatIsNeeded(ToyPrior):
     def forward(self, x_t, t, condition):
         return super().forward(F.pixel_shuffle(F.pixel_unshuffle(x_t, 8), 8), t, condition)
@@ -551,6 +559,18 @@ class GraphKeptOnThePrior(ToyPrior):
         out = super().forward(x_t, t, condition)
         self.kept.append(out.raw)
         return out
+
+
+@mutant("predicts_with_parameters_it_is_told", "parameters that it is told taken for others than its own")
+class ToldInOtherUnits(Told):
+    def forward(self, x_t, t, condition, told=None):
+        return super().forward(x_t, t, condition, None if told is None else 2 * told)
+
+
+@mutant("predicts_with_parameters_it_is_told", "what it is told handed back as its estimate")
+class ToldHandedBack(Told):
+    def answer(self, out, theta):
+        return Output(super().answer(out, theta).raw, theta)
 
 
 @mutant("no_gradient_on_weights", "weights asked for gradients in forward")
@@ -612,7 +632,7 @@ class NextImageInPlace(Descent):
         return x_next
 
 
-@missed("immutability", "the last image is kept on the guidance")
+@mutant("immutability", "the last image is kept on the guidance")
 class RemembersTheImage(Pull):
     def refine(self, step):
         found = super().refine(step)
@@ -620,14 +640,14 @@ class RemembersTheImage(Pull):
         return found
 
 
-@missed("immutability", "the known parameters are written to")
+@mutant("immutability", "the known parameters are written to")
 class KnownParametersInPlace(Pull):
     def refine(self, step):
         step.given.mul_(0.5)
         return super().refine(step)
 
 
-@missed("immutability", "another image is put into the step")
+@mutant("immutability", "another image is put into the step")
 class StepOverwritten(Pull):
     def correct(self, step, x_next):
         step.x0 = step.x0.clamp(0, 1)
@@ -653,28 +673,28 @@ class NoiseOfItsOwn(Pull):
         return x_next + 0.01 * torch.randn_like(x_next)
 
 
-@missed("needs_gradient_is_honest", "another kernel where another guidance has gradients tracked")
+@mutant("needs_gradient_is_honest", "another kernel where another guidance has gradients tracked")
 class KernelIfThereIsAGradient(Pull):
     def refine(self, step):
         found = super().refine(step)
         return Estimate(found.x0, found.theta.roll(1, -1)) if step.x_t.requires_grad else found
 
 
-@missed("deterministic", "a kernel with random numbers of its own")
+@mutant("deterministic", "a kernel with random numbers of its own")
 class RandomKernel(Pull):
     def refine(self, step):
         found = super().refine(step)
         return Estimate(found.x0, shaken(step.degradation.parameters, found.theta))
 
 
-@missed("alone_as_in_a_batch", "the mean kernel of the batch")
+@mutant("alone_as_in_a_batch", "the mean kernel of the batch")
 class KernelOfTheBatch(Pull):
     def refine(self, step):
         found = super().refine(step)
         return Estimate(found.x0, found.theta.mean(0, keepdim=True).expand_as(found.theta))
 
 
-@missed("memory_does_not_grow", "images kept together with the graphs that another guidance asked for")
+@mutant("memory_does_not_grow", "images kept together with the graphs that another guidance asked for")
 class GraphOfAnotherKept(Pull):
     def __init__(self, settings=None):
         super().__init__(settings)
@@ -685,7 +705,7 @@ class GraphOfAnotherKept(Pull):
         return super().refine(step)
 
 
-@missed("no_gradient_on_weights", "backward() in place of autograd.grad")
+@mutant("no_gradient_on_weights", "backward() in place of autograd.grad")
 class BackwardForGrad(Descent):
     def correct(self, step, x_next):
         self.distance(step).sum().backward(retain_graph=True)
@@ -760,12 +780,6 @@ def test_every_mutant_is_caught(broken):
         assert "\n" not in message
 
 
-@pytest.mark.xfail(reason="the suite does not see it yet", strict=True)
-@pytest.mark.parametrize("broken", MISSED, ids=str)
-def test_not_caught_yet(broken):
-    test_every_mutant_is_caught(broken)
-
-
 def test_every_check_catches_something():
     checks = {(role, check.name) for role, suite in SUITES.items() for check in suite.checks}
     caught = {(broken.role, broken.caught_by) for broken in MUTANTS}
@@ -774,7 +788,7 @@ def test_every_check_catches_something():
 
 
 def test_names_tell_mutants_apart():
-    assert len({broken.name for broken in MUTANTS + MISSED}) == len(MUTANTS + MISSED)
+    assert len({broken.name for broken in MUTANTS}) == len(MUTANTS)
 
 
 # The page.
