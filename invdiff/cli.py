@@ -155,7 +155,8 @@ def train(
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="For other programs.")
-def plugins(as_json: bool) -> None:
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def plugins(as_json: bool, debug: bool) -> None:
     """List every component, who ships it, and plugins that FAILED."""
     from .plugins import registry
 
@@ -186,14 +187,17 @@ def check(kind: str, overrides: tuple[str, ...], operator: str | None, expected:
 
     installed, failed = registry(), False
     reasons = dict(_check_and_reason(text) for text in expected)
+    roles = installed.roles(kind)
+    if operator and "guidance" not in roles:
+        raise InvdiffError(f"--operator {operator}: goes with a guidance, and {kind} is none")
     tried_on = build_degradation(part_without_recipe(installed.get("degradation", operator))) if operator else None
-    for role in installed.roles(kind):
+    for role in roles:
         component = installed.get(role, kind)
         alone = build_alone(part_without_recipe(component, overrides), installed)
         try:
             outcomes = check_component(alone, operator=tried_on, expected_failures=reasons)
         except ValueError as error:
-            raise InvdiffError(f"--expected-failure: {error}") from None
+            raise InvdiffError(str(error).replace("expected_failures", "--expected-failure", 1)) from None
         click.echo(f"{role} {kind}, {component.owner}")
         for o in outcomes:
             click.echo(f"  {'FAILED' if o.status == 'failed' else o.status:<9} {o}")
@@ -212,7 +216,8 @@ def _check_and_reason(text: str) -> tuple[str, str]:
 
 
 @main.command()
-def schema() -> None:
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def schema(debug: bool) -> None:
     """Print a JSON Schema of recipes, with the settings of every installed component, for editors."""
     from .plugins import registry
     from .schema import recipe_schema

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from . import images
 from .degradation import Degradation
-from .errors import ImageError, InvdiffError, RecipeError, WeightsError
+from .errors import ImageError, InvdiffError, PluginError, RecipeError, WeightsError, one_line
 from .files import stream
 from .guidance import Guidance
 from .images import Photo
@@ -73,11 +73,7 @@ class Pipeline:
         part = self.recipe.prior
         if part.settings.weights is None:
             raise WeightsError(f"{part.where}: names no weights; 'invdiff train' makes them")
-        asked = {name: getattr(part.settings, name) for name in part.settings.model_fields_set - {"weights"}}
-        try:
-            return load_prior(part.settings.weights, registry, asked, part.component.kind)
-        except WeightsError as error:
-            raise WeightsError(f"{part.where}: {error}") from None
+        return build_weighted_prior(part, registry)
 
     def resolved(self) -> dict[str, Any]:
         """The recipe's settings as they are in force: the prior's own, and its weights by content."""
@@ -189,6 +185,15 @@ def build_degradation(part: Part) -> Degradation:
     return operator
 
 
+def build_weighted_prior(part: Part, registry: Registry) -> PriorNet:
+    """A prior from the weights that its settings name; settings that are given beside them must agree with theirs."""
+    asked = {name: getattr(part.settings, name) for name in part.settings.model_fields_set - {"weights"}}
+    try:
+        return load_prior(part.settings.weights, registry, asked, part.component.kind)
+    except WeightsError as error:
+        raise WeightsError(f"{part.where}: {error}") from None
+
+
 def build_untrained_prior(part: Part, seed: int) -> PriorNet:
     """A prior with fresh weights, the same for the same seed."""
     with torch.random.fork_rng(devices=[]):
@@ -199,12 +204,18 @@ def build_untrained_prior(part: Part, seed: int) -> PriorNet:
 
 def build_alone(part: Part, registry: Registry) -> Degradation | PriorNet | Guidance:
     """One component by itself, frozen and in evaluation mode where it is a prior: for the conformance checks."""
-    if part.component.role != "prior":
-        alone: Degradation | Guidance = part.component.cls(part.settings)
-        return alone
-    if part.settings.weights is not None:
-        return load_prior(part.settings.weights, registry, {}, part.component.kind)
-    return build_untrained_prior(part, 0).eval().requires_grad_(False)
+    try:
+        if part.component.role != "prior":
+            alone: Degradation | Guidance = part.component.cls(part.settings)
+            return alone
+        if part.settings.weights is not None:
+            return build_weighted_prior(part, registry)
+        return build_untrained_prior(part, 0).eval().requires_grad_(False)
+    except InvdiffError:
+        raise
+    except Exception as error:  # a foreign component may raise anything
+        what = f"{part.component.role} '{part.component.kind}'"
+        raise PluginError(f"{what} cannot be built: {type(error).__name__}: {one_line(error)}") from error
 
 
 def build_trainer(

@@ -96,10 +96,6 @@ class Registry:
             "failures": [vars(f) for f in self.failures],
         }
 
-    def conflicts(self) -> list[list[Component]]:
-        """Kinds that more than one plugin claims."""
-        return [found for found in self.components.values() if len(found) > 1]
-
 
 def discover(found: Iterable[EntryPoint] | None = None) -> Registry:
     """Load every announced plugin, or those named in ``INVDIFF_PLUGINS``. Never raises for a bad plugin."""

@@ -103,6 +103,8 @@ class _Source:
             mark = getattr(error, "problem_mark", None)
             place = f":{mark.line + 1}" if mark else ""
             raise RecipeError(f"{path}{place}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+        except ValueError as error:  # a date that is none
+            raise RecipeError(f"{path}: not valid YAML: {error}") from None
         if not isinstance(self.data, dict):
             raise RecipeError(f"{path}:1: a recipe is a mapping of keys such as 'name' and 'degradation'")
         self._walk(node, ())
@@ -173,8 +175,9 @@ class _Source:
         """Pydantic's path without the names of union branches, which are not keys of the file."""
         key = prefix
         for part in path:
-            if (*key, part) in self.lines or (*key, part) in self.overridden:
-                key = (*key, part)
+            deeper = (*key, part)
+            if deeper in self.lines or any(given[: len(deeper)] == deeper for given in self.overridden):
+                key = deeper
         return key
 
     def _explain(self, error: ValidationError, model: type[BaseModel], prefix: Key) -> str:
@@ -220,7 +223,7 @@ def parse_assignment(assignment: str) -> tuple[str, Any]:
         raise RecipeError(f"--set {assignment}: write it as key=value, such as sampler.steps=50")
     try:
         return name.strip(), yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # the latter for a date that is none
         raise RecipeError(f"--set {assignment}: the value is not valid YAML") from None
 
 

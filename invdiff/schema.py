@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
+
+from pydantic.errors import PydanticInvalidForJsonSchema
 
 from .plugins import Registry, Role
 from .recipe import InputSettings, Skeleton
@@ -32,8 +35,11 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
 
     def role(name: Role) -> dict[str, Any]:
         clear = [kind for kind in registry.kinds(name) if len(registry.components[name, kind]) == 1]
-        kinds = [refer(f"{name}.{kind}", registry.get(name, kind).cls.Settings, kind) for kind in clear]
-        return {"type": "object", "required": ["kind"], "oneOf": kinds}
+        kinds: list[Any] = []
+        for kind in clear:
+            with contextlib.suppress(PydanticInvalidForJsonSchema):  # settings that a schema cannot describe
+                kinds.append(refer(f"{name}.{kind}", registry.get(name, kind).cls.Settings, kind))
+        return {"type": "object", "required": ["kind"], "oneOf": kinds or [False]}
 
     whole = Skeleton.model_json_schema()
     whole["properties"] |= {

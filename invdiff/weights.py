@@ -24,9 +24,13 @@ FORMAT = "invdiff-prior/1"
 
 
 def save_prior(prior: PriorNet, kind: str, path: Path, *, dtype: torch.dtype = torch.float16, note: Any = None) -> None:
-    """Write a prior's tensors and the settings it is rebuilt from, atomically. ``note`` is any JSON."""
+    """Write a prior's tensors and the settings it is rebuilt from, atomically. ``note`` is any JSON.
+
+    ``dtype`` is for what was learned: buffers, such as an operator's bounds, keep their digits.
+    """
+    learned = {name for name, _ in prior.named_parameters()}
     tensors = {
-        name: (t.to(dtype) if t.is_floating_point() else t).contiguous().cpu() for name, t in prior.state_dict().items()
+        name: (t.to(dtype) if name in learned else t).contiguous().cpu() for name, t in prior.state_dict().items()
     }
     settings = prior.settings.model_dump(mode="json", exclude={"weights"})
     header = {"format": FORMAT, "kind": kind, "settings": json.dumps(settings), "note": json.dumps(note)}
@@ -48,9 +52,12 @@ def bundled(registry: Registry) -> dict[str, Path]:
 
 def find_weights(name: str, registry: Registry) -> Path:
     """A path that exists, or bundled weights of that name."""
-    path = Path(name).expanduser()
-    if path.is_file():
-        return path
+    try:
+        path = Path(name).expanduser()
+        if path.is_file():
+            return path
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, no such user
+        raise WeightsError(f"weights '{name}': {one_line(error)}") from None
     known = bundled(registry)
     if name in known:
         return known[name]

@@ -54,6 +54,15 @@ def test_bounds_travel_with_the_weights(prior, tmp_path):
         torch.testing.assert_close(predict(again), predict(prior), rtol=0, atol=0)
 
 
+def test_bounds_keep_their_digits(prior, tmp_path):
+    """Weights are halved on disk, an operator's bounds are not."""
+    prior.network.estimator.head.fit(BoxSpace(("a", "b", "c"), (0.7, 0.3, 0.0), (1.1, 0.9, 1e5)))
+    save_prior(prior, "mcformer", tmp_path / "w.safetensors")
+    head = load_prior(tmp_path / "w.safetensors", registry()).network.estimator.head
+    assert torch.equal(head.low, prior.network.estimator.head.low)
+    assert torch.equal(head.high, torch.tensor([1.1, 0.9, 1e5]))
+
+
 def test_numbers_are_learned():
     """The head follows its loss: from the middle of the box to where the truth is."""
     torch.manual_seed(0)

@@ -9,7 +9,7 @@ import pytest
 STRIDE = ("check", "blindsr", "--set", "downsample=stride")
 
 
-@pytest.mark.parametrize("kind", ["blindsr", "motion", "kernel_aware", "kernel_update", "proximal"])
+@pytest.mark.parametrize("kind", ["blindsr", "motion", "kernel_aware", "kernel_update", "proximal", "known"])
 def test_ours_conform(cli, kind):
     result = cli("check", kind)
     assert result.code == 0, result.out
@@ -51,7 +51,16 @@ def test_a_failure_may_be_expected(cli):
         (("motin",), "no component is called 'motin' (did you mean 'motion'?)"),
         (("motion", "--set", "paddin=valid"), "--set paddin=valid: paddin: unknown key (did you mean 'padding'?)"),
         (("motion", "--set", "kernel_size=4"), "--set kernel_size=4: kernel_size: kernel_size must be odd, got 4"),
-        (("motion", "--expected-failure", "adjont=x"), "no check is called 'adjont' (did you mean 'adjoint'?)"),
+        (("motion", "--expected-failure", "adjont=x"), "--expected-failure: no check is called 'adjont' (did you mean"),
+        (("motion", "--operator", "blindsr"), "--operator blindsr: goes with a guidance, and motion is none"),
+        (("mcformer", "--set", "weights=blindsr_x4_s", "--set", "scale=2"), "scale"),
+        (("mcformer", "--set", "weights='~nobody-of-this-name/x'"), "weights '~nobody-of-this-name/x': "),
+        (("mcformer", "--set", "network.preset=[1]"), "unknown network '[1]'"),
+        (
+            ("mcformer", "--set", "network.head=box", "--set", "network.numbers=0"),
+            "--set network.numbers=0: network.numbers",
+        ),
+        (("motion", "--set", "kernels=2026-13-45"), "the value is not valid YAML"),
         (("motion", "--expected-failure", "adjoint"), "write it as check=reason"),
         (("kernel_aware", "--operator", "mcformer"), "no degradation is called 'mcformer'"),
         (("mcformer", "--set", "weights=nowhere.safetensors"), "no weights 'nowhere.safetensors'"),

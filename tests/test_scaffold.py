@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 
-@pytest.mark.parametrize(("name", "cls"), [("haze", "Haze"), ("two_blurs", "TwoBlurs"), ("x2", "X2")])
+@pytest.mark.parametrize(("name", "cls"), [("haze", "Haze"), ("two_blurs", "TwoBlurs"), ("x2", "X2"), ("no", "No")])
 def test_writes_a_package_that_passes_its_tests(cli, tmp_path, name, cls):
     folder = tmp_path / "package"
     result = cli("new-plugin", name, "-o", folder)
@@ -35,10 +35,24 @@ def test_default_folder(cli, tmp_path, monkeypatch):
     assert Path("invdiff-fog", "pyproject.toml").exists()
 
 
-@pytest.mark.parametrize("name", ["Haze", "2haze", "my-haze", "class", "", "../haze", "ha ze"])
+@pytest.mark.parametrize("name", ["Haze", "2haze", "my-haze", "class", "none", "", "../haze", "ha ze"])
 def test_names_that_are_no_words_are_refused(refused, tmp_path, name):
     assert "a name is a Python word in small letters" in refused("new-plugin", name, "-o", tmp_path / "package")
     assert not (tmp_path / "package").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("motion", "invdiff_motion is installed already"),
+        ("box_space", "BoxSpace would hide"),
+        ("x" * 300, "cannot write"),
+    ],
+)
+def test_packages_that_could_not_work_are_refused(refused, tmp_path, monkeypatch, name, message):
+    monkeypatch.chdir(tmp_path)
+    assert message in refused("new-plugin", name)
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_is_overwritten(refused, tmp_path):

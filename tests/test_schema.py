@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
-from invdiff.plugins import Component, registry
+from invdiff.plugins import Component, discover, registry
 from invdiff.recipe import load_recipe
 from invdiff.schema import recipe_schema
 from invdiff.testing.subjects import ToyBlur
@@ -69,6 +69,13 @@ def test_a_network_is_written_as_the_docs_say(validator, recipe, network):
     path = recipe(("weights: WEIGHTS", f"network: {json.dumps(network)}, weights: null"))
     validator.validate(yaml.safe_load(path.read_text()))
     load_recipe(path, registry())
+
+
+def test_a_role_without_kinds_is_still_a_schema(monkeypatch, recipe):
+    monkeypatch.setenv("INVDIFF_PLUGINS", "motion")
+    schema = recipe_schema(discover())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert not jsonschema.Draft202012Validator(schema).is_valid(yaml.safe_load(recipe().read_text()))
 
 
 def test_kinds_that_clash_are_left_out(cli):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import keyword
 import re
 from pathlib import Path
@@ -11,6 +12,7 @@ from ..errors import InvdiffError
 from ..files import write_atomic
 
 _TEMPLATE = Path(__file__).parent / "template"
+_TAKEN = {"BoxSpace", "Degradation", "DegradationSettings", "Float", "Field", "Tensor"}  # names in the template
 
 
 def write_plugin(name: str, folder: Path) -> Path:
@@ -19,12 +21,16 @@ def write_plugin(name: str, folder: Path) -> Path:
     Each file is ``template``'s with the names filled in; ``package`` and ``.txt`` stand for what
     neither a wheel nor a linter should take for our own.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
-        raise InvdiffError(f"new-plugin {name}: a name is a Python word in small letters, such as haze or two_blurs")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InvdiffError(f"{folder}: already there and not empty; choose another folder with -o")
     words = {"name": name, "cls": "".join(part.title() for part in name.split("_")), "package": f"invdiff_{name}"}
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or any(map(keyword.iskeyword, (name, words["cls"]))):
+        raise InvdiffError(f"new-plugin {name}: a name is a Python word in small letters, such as haze or two_blurs")
+    if words["cls"] in _TAKEN:
+        raise InvdiffError(f"new-plugin {name}: its class {words['cls']} would hide the one it is made from")
+    if importlib.util.find_spec(words["package"]):
+        raise InvdiffError(f"new-plugin {name}: a package {words['package']} is installed already")
     try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InvdiffError(f"{folder}: already there and not empty; choose another folder with -o")
         for source in sorted(_TEMPLATE.rglob("*.txt")):
             place = str(source.relative_to(_TEMPLATE)).removesuffix(".txt").replace("package", words["package"])
             place = place.replace("recipe.yaml", f"{name}.yaml")

@@ -70,13 +70,13 @@ class Suite:
 
     def __call__(self, cause: str) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
         def add(run: Callable[[Any], None]) -> Callable[[Any], None]:
-            self.checks.append(Check(run.__name__, one_line(ValueError(run.__doc__ or "")), cause, run))
+            self.checks.append(Check(run.__name__, " ".join((run.__doc__ or "").split()), cause, run))
             return run
 
         return add
 
 
-def known(expected_failures: Iterable[str], checks: Iterable[Check]) -> None:
+def refuse_unknown(expected_failures: Iterable[str], checks: Iterable[Check]) -> None:
     """Raise ``ValueError`` for a name that is no check."""
     names = [c.name for c in checks]
     for name in expected_failures:
@@ -107,7 +107,7 @@ def run_checks(
     Raises ``ValueError`` for a name that is no check.
     """
     checks, expected = list(checks), dict(expected_failures or {})
-    known(expected, checks)
+    refuse_unknown(expected, checks)
     outcomes = []
     for check in checks:
         reason = expected.get(check.name)
@@ -141,3 +141,10 @@ def unchanged(before: Mapping[str, Tensor], after: Mapping[str, Tensor], what: s
     for name, value in before.items():
         if not torch.equal(value, after[name]):
             fail(f"{what} left as they were", f"a change of {name}")
+
+
+def survives_json(settings: Any) -> None:
+    """Fail unless settings written to JSON and read again are the same."""
+    again = type(settings).model_validate(settings.model_dump(mode="json"))
+    if again != settings:
+        fail(f"{settings!r}", f"{again!r}")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -149,12 +150,12 @@ def loop_growth(operator: Degradation, prior: PriorNet, guidance: list[Guidance]
             operator,
             prior,
             guidance,
-            SamplerSettings(steps=steps, spacing="quadratic", tile=None),
+            SamplerSettings(steps=min(steps, len(prior.schedule)), spacing="quadratic", tile=None),
             [generator(3)],
             after,
             _drawn(operator),
         )
-    return counts[-10], counts[-1]
+    return counts[-min(11, len(counts))], counts[-1]
 
 
 class _Held:
@@ -193,6 +194,8 @@ def same_state(before: dict[str, Any], component: Any) -> None:
 def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor):
         return isinstance(b, Tensor) and a.shape == b.shape and torch.equal(a, b)
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        return type(a) is type(b) and np.array_equal(a, b)
     if isinstance(a, (list, tuple)):
         return type(a) is type(b) and len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
     if isinstance(a, dict):

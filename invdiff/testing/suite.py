@@ -8,7 +8,7 @@ from typing import Any
 from ..degradation import Degradation
 from ..guidance import Guidance
 from ..prior import PriorNet
-from .checks import Check, Outcome, known, run_checks
+from .checks import Check, Outcome, refuse_unknown, run_checks
 from .degradation import degradation_checks
 from .guidance import GuidanceCase, guidance_checks
 from .prior import prior_checks
@@ -91,7 +91,7 @@ def parametrize_with_checks(
     for component in components:
         checks = checks_of(component)
         expected = (expected_failures(component) if callable(expected_failures) else expected_failures) or {}
-        known(expected, checks)
+        refuse_unknown(expected, checks)
         for check in checks:
             marks = [pytest.mark.xfail(reason=expected[check.name], strict=True)] if check.name in expected else []
             name = f"{type(component).__name__}-{check.name}"

@@ -113,7 +113,7 @@ class MCFormerSettings(PriorSettings):
             value = {"preset": value}
         if isinstance(value, dict) and "preset" in value:
             name = value["preset"]
-            if name not in NETWORKS:
+            if not isinstance(name, str) or name not in NETWORKS:
                 raise ValueError(f"unknown network '{name}' (known: {', '.join(NETWORKS)})")
             return {**NETWORKS[name].model_dump(), **{k: v for k, v in value.items() if k != "preset"}}
         return value
