@@ -20,6 +20,7 @@ from invdiff.weights import save_prior
 from invdiff_mcformer.prior import MCFormerPrior
 from invdiff_mcformer.settings import MCFormerSettings
 
+collect_ignore = ["thirdparty/invdiff-haze"]  # a package with tests of its own, run where it is installed
 torch.set_num_threads(1)  # as in the processes that tests start, so that sums come out the same
 
 RECIPE = """\

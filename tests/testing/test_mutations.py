@@ -827,6 +827,7 @@ def tables_of(page):
 
 
 @pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="not in a checkout")
+@pytest.mark.skipif(not PAGE.exists(), reason="not in a checkout")
 def test_the_page_has_these_tables():
     found = tables_of(PAGE)
     assert found[0][1:] == (CHECKS_HEADER, check_rows())

@@ -114,7 +114,7 @@ def test_conforms(place):
         2,
         "error: --set thikest=0.5: thikest: unknown key (did you mean 'thickest'?)\n",
     )
-    place.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", HAZE / "tests")
+    place.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", place.work.parent / "haze" / "tests")
 
 
 def test_trains_and_restores(place):
