@@ -164,9 +164,8 @@ def plugins(as_json: bool, debug: bool) -> None:
     if as_json:
         click.echo(json.dumps(found.listing(), indent=2))
         return
-    rows = found.rows()
-    for c in rows:
-        twice = "  FAILED: registered twice" if len(found.components[c.role, c.kind]) > 1 else ""
+    for c in found.rows():
+        twice = "  FAILED: registered twice" if found.contested(c.role, c.kind) else ""
         click.echo(f"{c.role:<12} {c.kind:<14} {c.owner:<22} {c.summary}{twice}")
     for failure in found.failures:
         click.echo(f"{'plugin':<12} {failure.plugin:<14} {failure.owner:<22} FAILED: {failure.reason}")

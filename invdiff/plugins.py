@@ -80,6 +80,10 @@ class Registry:
     def _broken(self) -> str:
         return "".join(f"; plugin {f.plugin} ({f.owner}) FAILED: {f.reason}" for f in self.failures)
 
+    def contested(self, role: Role, kind: str) -> bool:
+        """Whether more than one plugin claims that kind."""
+        return len(self.components.get((role, kind), [])) > 1
+
     def rows(self) -> list[Component]:
         """Every component, by role, kind and owner."""
         found = [c for components in self.components.values() for c in components]
@@ -90,8 +94,7 @@ class Registry:
         names = ("role", "kind", "plugin", "owner", "summary", "reference")
         return {
             "components": [
-                {**{n: getattr(c, n) for n in names}, "conflict": len(self.components[c.role, c.kind]) > 1}
-                for c in self.rows()
+                {**{n: getattr(c, n) for n in names}, "conflict": self.contested(c.role, c.kind)} for c in self.rows()
             ],
             "failures": [vars(f) for f in self.failures],
         }

@@ -34,7 +34,7 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
         return {"$ref": f"#/$defs/{name}"}
 
     def role(name: Role) -> dict[str, Any]:
-        clear = [kind for kind in registry.kinds(name) if len(registry.components[name, kind]) == 1]
+        clear = [kind for kind in registry.kinds(name) if not registry.contested(name, kind)]
         kinds: list[Any] = []
         for kind in clear:
             with contextlib.suppress(PydanticInvalidForJsonSchema):  # settings that a schema cannot describe
