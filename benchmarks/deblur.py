@@ -26,7 +26,7 @@ import invdiff
 from invdiff import images, metrics, report
 from invdiff.lpips import LPIPS
 from invdiff.pipeline import Pipeline
-from invdiff_motion.files import read_kernels
+from invdiff.kernel_files import read_kernels
 from invdiff_motion.trajectory import motion_kernel
 
 KEYS = ["variant", "set", "picture", "kernel"]

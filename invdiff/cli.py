@@ -153,6 +153,73 @@ def train(
         click.echo(f"{trainer.folder / 'weights.safetensors'}: step {trainer.step}, {trainer.seconds:.0f} s")
 
 
+@main.command("eval")
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the results.")
+@click.option("--kernels", help="A registered set, or a file or folder of measured kernels [what the recipe draws].")
+@click.option("--limit", type=click.IntRange(min=1), help="The first so many pictures of each dataset.")
+@click.option("--repeat", type=click.IntRange(min=1), help="Kernels for each picture [a set's all, or one drawn].")
+@click.option("--method", "methods", multiple=True, help="Another row: a registered method, 'oracle', or a recipe.")
+@click.option("--variant", "variants", multiple=True, help="Another row: 'label: key=value' changes to the recipe.")
+@click.option("--lpips", type=click.Path(path_type=Path), help="Folder with LPIPS weights; adds those metrics.")
+@click.option("--trace", is_flag=True, help="Metrics of every step, and the kernels on the way.")
+@click.option("--pictures", type=click.IntRange(min=0), default=8, show_default=True, help="Of a dataset, in the page.")
+@_common
+def evaluate(
+    recipe: Path,
+    data: tuple[Path, ...],
+    output: Path,
+    kernels: str | None,
+    limit: int | None,
+    repeat: int | None,
+    methods: tuple[str, ...],
+    variants: tuple[str, ...],
+    lpips: Path | None,
+    trace: bool,
+    pictures: int,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    device: str,
+    quiet: bool,
+    debug: bool,
+) -> None:
+    """Measure RECIPE (a file, or a folder of recipes) on folders DATA of clean pictures, and others beside it."""
+    from .console import EvalDisplay
+    from .evaluate import prepare
+
+    _deterministic()
+    work = prepare(
+        recipe,
+        data,
+        output,
+        kernels=kernels,
+        limit=limit,
+        repeat=repeat,
+        methods=methods,
+        variants=variants,
+        lpips=lpips,
+        trace=trace,
+        pictures=pictures,
+        overrides=overrides,
+        seed=seed,
+        device=device,
+        debug=debug,
+    )
+    with EvalDisplay(work, quiet=quiet) as display:
+        try:
+            for event in work.run():
+                display.show(event)
+        except KeyboardInterrupt:
+            work.publish()
+            display.finish(interrupted=True)
+            sys.exit(EXIT_INTERRUPTED)
+        work.publish()
+        display.finish()
+    if work.failures:
+        sys.exit(EXIT_SOME_FAILED)
+
+
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="For other programs.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
@@ -166,9 +233,9 @@ def plugins(as_json: bool, debug: bool) -> None:
         return
     for c in found.rows():
         twice = "  FAILED: registered twice" if found.contested(c.role, c.kind) else ""
-        click.echo(f"{c.role:<12} {c.kind:<14} {c.owner:<22} {c.summary}{twice}")
+        click.echo(f"{c.role:<12} {c.kind:<15} {c.owner:<22} {c.summary}{twice}")
     for failure in found.failures:
-        click.echo(f"{'plugin':<12} {failure.plugin:<14} {failure.owner:<22} FAILED: {failure.reason}")
+        click.echo(f"{'plugin':<12} {failure.plugin:<15} {failure.owner:<22} FAILED: {failure.reason}")
 
 
 @main.command()

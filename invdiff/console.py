@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from .evaluate import Evaluation, Event
+from .measure import border_of
 from .runner import Job, Outcome, Run, means
 from .sampler import StepRecord
 from .training import Trainer, TrainRecord
@@ -91,8 +93,9 @@ class RunDisplay(_Display):
         entries = [o.entry for o in outcomes]
         average = means(entries)
         names = [n for n in _TITLES if n in average]
-        if "mnc" in names:  # of a shift that nobody can know
-            names = [n for n in names if n not in ("kernel_l1", "lr_psnr")]
+        # In deblurring nobody can know of a shift; in super-resolution the custom is luma.
+        shiftable = self.run.pipeline.degradation.scale == 1
+        names = [n for n in names if n not in (("kernel_l1", "lr_psnr") if shiftable else ("psnr_rgb", "mnc"))]
         table = Table(title=f"restored / {self.baseline}" if names else None)
         table.add_column("picture")
         for name in names:
@@ -111,7 +114,7 @@ class RunDisplay(_Display):
         # A pipe has no width; a table cut short in a log would be of no use.
         Console(width=None if sys.stdout.isatty() else 140).print(table)
         if names:
-            click.echo(f"PSNR and SSIM: BT.601 luma, border {self.run.border}, 8-bit output. Seconds: restoring alone.")
+            click.echo(f"PSNR and SSIM: BT.601 luma, border {border_of(self.run.pipeline.degradation)}, 8-bit output. Seconds: restoring alone.")
 
     @property
     def baseline(self) -> str:
@@ -142,3 +145,35 @@ class TrainDisplay(_Display):
         self.progress.update(self.task, completed=record.step, note=note)
         if not self.quiet and not self.progress.console.is_terminal:
             click.echo(f"step {record.step}/{record.steps}  {note}", err=True)
+
+
+class EvalDisplay(_Display):
+    """Rows done and the time left; failures as they happen, and where the tables are."""
+
+    def __init__(self, work: Evaluation, *, quiet: bool) -> None:
+        super().__init__(quiet=quiet)
+        self.work = work
+        self.task = self.progress.add_task("evaluating", total=work.total, note="")
+        self.made = self.skipped = 0
+        for note in () if quiet else work.options.notes:
+            click.echo(note, err=True)
+
+    def show(self, event: Event) -> None:
+        self.made += event.row is not None and not event.skipped
+        self.skipped += event.skipped
+        self.progress.update(self.task, completed=event.done, description=event.label)
+        if event.failure:
+            click.echo(f"failed: {event.failure}", err=True)
+
+    def finish(self, *, interrupted: bool = False) -> None:
+        self.progress.stop()
+        folder, failed = self.work.results.folder, len(self.work.failures)
+        counts = f"{self.made} rows measured"
+        counts += f", {self.skipped} already done" if self.skipped else ""
+        counts += f", {failed} failures" if failed else ""
+        if interrupted:
+            counts = f"interrupted: {counts}"
+        elif not self.quiet:
+            click.echo((folder / "summary.md").read_text(encoding="utf-8"))
+        if not self.quiet or interrupted:
+            click.echo(f"{counts}; results.csv, summary.md and report.html in {folder}", err=interrupted)

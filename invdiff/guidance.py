@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from .degradation import Degradation
+from .errors import RecipeError
 from .prior import PriorNet
 from .settings import Settings
 
@@ -54,6 +55,8 @@ class Guidance(ABC):  # noqa: B024 - both hooks are optional
 
     needs_gradient: bool = False
     """Whether the loop must track gradients from ``x_t`` through the prior. Weights never have any."""
+    estimates_parameters: bool = False
+    """Whether it is there to improve the parameters: it is left out where the true ones are given."""
 
     def __init__(self, settings: Any = None) -> None:
         self.settings = settings if settings is not None else self.Settings()
@@ -65,3 +68,15 @@ class Guidance(ABC):  # noqa: B024 - both hooks are optional
     def correct(self, step: Step, x_next: Tensor) -> Tensor:
         """After the transition: move ``x_next`` (padded, in the prior's range)."""
         return x_next
+
+
+class Known(Guidance):
+    """Replaces the estimated parameters by the known ones, for inputs that are degraded here.
+
+    With ``sampler.feedback`` the prior restores with them as well, from the second step on.
+    """
+
+    def refine(self, step: Step) -> Estimate:
+        if step.given is None:
+            raise RecipeError("known: needs known parameters, so inputs that are degraded here")
+        return Estimate(step.x0, step.given)

@@ -38,3 +38,13 @@ def register_priors(register: Register) -> None:
 @hookspec
 def register_guidances(register: Register) -> None:
     """Announce subclasses of :class:`invdiff.Guidance`."""
+
+
+@hookspec
+def register_methods(register: Register) -> None:
+    """Announce subclasses of :class:`invdiff.Method`: what ``invdiff eval`` measures beside a recipe."""
+
+
+@hookspec
+def register_kernels(register: Register) -> None:
+    """Announce subclasses of :class:`invdiff.KernelSet`: what ``invdiff eval`` degrades pictures with."""

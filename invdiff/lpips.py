@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import WeightsError
-from .weights import read_tensors
+from .weights import read_checkpoint, read_tensors
 
 # In torchvision's feature stacks: the convolutions, those tapped after their ReLU, those with a max pool before.
 _VGG = ((0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28), (2, 7, 14, 21, 28), (5, 10, 17, 24))
@@ -21,15 +21,17 @@ class LPIPS(nn.Module):
     """Learned perceptual distance (Zhang et al. 2018), version 0.1.
 
     ``folder`` holds ``vgg16_features`` or ``alexnet_features`` and ``vgg`` or ``alex`` (the linear
-    heads), as safetensors with torchvision's and the LPIPS package's names.
+    heads), as safetensors with torchvision's and the LPIPS package's names; or their own files,
+    ``vgg16-*.pth`` or ``alexnet-*.pth`` and ``vgg.pth`` or ``alex.pth``.
     """
 
     def __init__(self, folder: Path, network: Literal["vgg", "alex"] = "vgg") -> None:
         super().__init__()
         self.network = network
         self.layers = _VGG if network == "vgg" else _ALEX
-        backbone, _ = read_tensors(folder / f"{'vgg16' if network == 'vgg' else 'alexnet'}_features.safetensors")
-        heads, _ = read_tensors(folder / f"{network}.safetensors")
+        name = "vgg16" if network == "vgg" else "alexnet"
+        backbone = _tensors(folder, f"{name}_features.safetensors", f"{name}*.pth")
+        heads = _tensors(folder, f"{network}.safetensors", f"{network}.pth")
         try:
             for i in self.layers[0]:
                 self.register_buffer(f"weight{i}", backbone[f"features.{i}.weight"].float())
@@ -62,3 +64,27 @@ class LPIPS(nn.Module):
             if i in taps:
                 found.append(x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10))
         return found
+
+
+def _tensors(folder: Path, ours: str, foreign: str) -> dict[str, Tensor]:
+    """The tensors of our file, or else of the first foreign one."""
+    others = sorted(folder.glob(foreign)) if folder.is_dir() else []
+    if others and not (folder / ours).exists():
+        return read_checkpoint(others[0])
+    return read_tensors(folder / ours)[0]
+
+
+def find_networks(folder: Path | None) -> tuple[list[LPIPS], list[str]]:
+    """The networks whose weights are there, and a line for each that is not."""
+    found: list[LPIPS] = []
+    missing: list[str] = []
+    names: tuple[Literal["vgg", "alex"], ...] = ("vgg", "alex")
+    for name in names:
+        if folder is None:
+            missing.append(f"lpips_{name} is left out: no weights given (--lpips FOLDER)")
+            continue
+        try:
+            found.append(LPIPS(folder, name))
+        except WeightsError as error:
+            missing.append(f"lpips_{name} is left out: {error}")
+    return found, missing

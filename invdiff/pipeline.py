@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from torch import Tensor
 from . import images
 from .degradation import Degradation
 from .errors import ImageError, InvdiffError, PluginError, RecipeError, WeightsError, one_line
-from .files import stream
-from .guidance import Guidance
+from .files import content_of, stream
+from .guidance import Guidance, Known
 from .images import Photo
 from .plugins import Registry
 from .plugins import registry as installed
@@ -51,7 +52,7 @@ class Pipeline:
     """Built parts of a recipe: ``restore`` a picture, or ``synthesize`` a measurement from a clean one."""
 
     def __init__(self, recipe: Recipe, registry: Registry, device: str | torch.device = "auto") -> None:
-        self.recipe, self._registry = recipe, registry
+        self.recipe, self._registry, self._told = recipe, registry, False
         self.device = choose_device(device)
         self.degradation: Degradation = build_degradation(recipe.degradation)
         self.weighted = self.build_prior(registry)
@@ -87,9 +88,21 @@ class Pipeline:
         }
         return {**self.recipe.resolved(), "prior": prior}
 
+    def oracle(self) -> Pipeline:
+        """The same, restoring with the true parameters, which ``restore`` is then to be ``given``.
+
+        They stand in every estimate's place and the prior hears them from the first step on, if it takes
+        any. Guidances that only improve an estimate are left out.
+        """
+        twin = copy.copy(self)
+        twin.guidance = [Known(), *(g for g in self.guidance if not g.estimates_parameters)]
+        sampler = self.recipe.sampler.model_copy(update={"feedback": self.prior.takes_parameters})
+        twin.recipe, twin._told = replace(self.recipe, sampler=sampler), True
+        return twin
+
     def synthesize(self, clean: Tensor) -> tuple[Tensor, Tensor]:
         """Degrade a clean ``(3, H, W)`` image: measurement ``(3, h, w)`` and parameters, both seeded by its content."""
-        generator = stream(self.recipe.seed, _SYNTHESIS, *_digest(clean))
+        generator = stream(self.recipe.seed, _SYNTHESIS, *content_of(clean))
         y, theta = self.degradation.degrade(clean[None], generator)
         return y[0], theta[0]
 
@@ -133,13 +146,21 @@ class Pipeline:
         self, pixels: Tensor, callback: Callable[[StepRecord], None] | None, given: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor | None, float | None, int]]:
         y = pixels.detach().float().cpu()
-        generator = stream(self.recipe.seed, _SAMPLING, *_digest(y))
+        generator = stream(self.recipe.seed, _SAMPLING, *content_of(y))
         measured = y[None].to(self.device)
         lifted = self.degradation.lift(measured).shape
         self.degradation.output_shape((lifted[-2], lifted[-1]))  # refuses a picture that is too small
         known = None if given is None else given[None].float().to(self.device)
         result = sample(
-            measured, self.degradation, self.prior, self.guidance, self.recipe.sampler, [generator], callback, known
+            measured,
+            self.degradation,
+            self.prior,
+            self.guidance,
+            self.recipe.sampler,
+            [generator],
+            callback,
+            known,
+            known if self._told else None,
         )
         x = result.x0.clamp(0, 1)
         residual = None
@@ -255,13 +276,6 @@ def _check_fit(prior: PriorNet, degradation: Degradation, part: Part) -> None:
         raise WeightsError(
             f"{part.where}: the prior estimates {ours} parameters, the recipe's degradation has {theirs}"
         )
-
-
-def _digest(image: Tensor) -> list[int]:
-    """The content of an image as integers, for seeding: neither name nor order matter."""
-    data = np.ascontiguousarray(image.detach().float().cpu().numpy())
-    raw = hashlib.sha256(str(data.shape).encode() + data.tobytes()).digest()
-    return np.frombuffer(raw, np.uint32).tolist()
 
 
 def _joined(singles: list[Restoration]) -> Restoration:

@@ -15,11 +15,19 @@ from . import hookspecs
 from .degradation import Degradation
 from .errors import PluginError, one_line, suggest
 from .guidance import Guidance
+from .kernel_set import KernelSet
+from .method import Method
 from .prior import PriorNet
 from .settings import Settings
 
-Role = Literal["degradation", "prior", "guidance"]
-INTERFACES: dict[Role, type] = {"degradation": Degradation, "prior": PriorNet, "guidance": Guidance}
+Role = Literal["degradation", "prior", "guidance", "method", "kernels"]
+INTERFACES: dict[Role, type] = {
+    "degradation": Degradation,
+    "prior": PriorNet,
+    "guidance": Guidance,
+    "method": Method,
+    "kernels": KernelSet,
+}
 
 
 @dataclass(frozen=True)
@@ -137,6 +145,8 @@ def _load(entry: EntryPoint, owner: str) -> list[Component]:
         ("degradation", manager.hook.register_degradations),
         ("prior", manager.hook.register_priors),
         ("guidance", manager.hook.register_guidances),
+        ("method", manager.hook.register_methods),
+        ("kernels", manager.hook.register_kernels),
     )
     for role, hook in roles:
 

@@ -26,9 +26,9 @@ def is_kernel(parameters: Tensor | None) -> bool:
     return parameters is not None and parameters.ndim == 2 and parameters.shape[0] == parameters.shape[1] > 1
 
 
-def kernel_picture(kernel: Tensor, side: int) -> np.ndarray:
-    """A kernel as grey uint8, enlarged by a whole factor to about ``side``, brightest pixel white."""
-    scaled = kernel.double() / kernel.max().clamp_min(1e-12)
+def kernel_picture(kernel: Tensor, side: int, white: float | None = None) -> np.ndarray:
+    """A kernel as grey uint8, enlarged by a whole factor to about ``side``; its brightest pixel, or ``white``, is white."""
+    scaled = kernel.double() / max(float(kernel.max()) if white is None else white, 1e-12)
     factor = max(1, side // kernel.shape[0])
     grey = (scaled.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
     return np.kron(grey, np.ones((factor, factor), np.uint8))
@@ -36,10 +36,15 @@ def kernel_picture(kernel: Tensor, side: int) -> np.ndarray:
 
 def save_kernel(kernel: Tensor, folder: Path, stem: str) -> None:
     """``<stem>.kernel.png`` to look at and ``<stem>.kernel.npy`` (float32, unit sum) to use."""
+    write_atomic(folder / f"{stem}.kernel.npy", array_bytes(kernel))
+    save_png(kernel_picture(kernel, 210), folder / f"{stem}.kernel.png")
+
+
+def array_bytes(kernel: Tensor) -> bytes:
+    """A NumPy file of float32."""
     buffer = io.BytesIO()
     np.save(buffer, kernel.float().numpy())
-    write_atomic(folder / f"{stem}.kernel.npy", buffer.getvalue())
-    save_png(kernel_picture(kernel, 210), folder / f"{stem}.kernel.png")
+    return buffer.getvalue()
 
 
 def comparison(panels: list[tuple[Tensor, Tensor | None]]) -> np.ndarray:

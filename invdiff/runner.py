@@ -21,6 +21,7 @@ from .errors import ImageError, InvdiffError, one_line
 from .files import make_folder
 from .images import Photo
 from .lpips import LPIPS
+from .measure import border_of, parameter_metrics, picture_metrics
 from .pipeline import Pipeline
 from .sampler import StepRecord
 
@@ -97,7 +98,7 @@ class Run:
             yield outcome
 
     def write(self) -> None:
-        recipe = self.pipeline.recipe
+        recipe, border = self.pipeline.recipe, border_of(self.pipeline.degradation)
         report.write_report(
             self.report_path,
             {
@@ -107,23 +108,20 @@ class Run:
                 "device": str(self.pipeline.device),
                 "versions": report.versions(),
                 "conventions": {
-                    "psnr_y": f"BT.601 luma, border {self.border}, 8-bit output",
-                    "ssim_y": f"Gaussian window, luma, border {self.border}",
+                    "psnr_y": f"BT.601 luma, border {border}, 8-bit output",
+                    "ssim_y": f"Gaussian window, luma, border {border}",
                     "lpips": self.options.lpips.network if self.options.lpips else None,
                     "psnr_rgb": "all channels, whole picture, 8-bit output",
                     "kernel_l1": "sum of absolute differences of unit-sum kernels",
                     "kernel_l1_shifted": "the same after the best shift by whole pixels; baseline: no blur",
                     "mnc": "maximum normalised cross-correlation of the kernels; baseline: no blur",
+                    "kernel_psnr_shifted": "after the best shift; peak: the true kernel's largest value",
                     "lr_psnr": "truth degraded with the estimated kernel against truth degraded with its own",
                     "residual": "root mean square of y - A(x) on [0, 1]",
                 },
                 "images": [self.entries[k] for k in sorted(self.entries)],
             },
         )
-
-    @property
-    def border(self) -> int:
-        return self.pipeline.degradation.scale if self.pipeline.degradation.scale > 1 else 0
 
     def _one(self, job: Job) -> Outcome:
         photo, truth = self._measurement(job)
@@ -191,27 +189,20 @@ class Run:
     ) -> dict[str, float] | None:
         if truth.clean is None:
             return None
-        operator, border = self.pipeline.degradation, self.border
+        operator = self.pipeline.degradation
+        networks = [self.options.lpips] if self.options.lpips else []
         clean = operator.frame(truth.clean) if self.options.synthesize else truth.clean
         found: dict[str, float] = {}
         for suffix, image in (("", restored.pixels), ("_baseline", self._baseline(photo))):
-            image = metrics.round8(image)
-            if operator.scale == 1:
-                found[f"psnr_rgb{suffix}"] = metrics.psnr_rgb(image, clean)
-            found[f"psnr_y{suffix}"] = metrics.psnr_y(image, clean, border)
-            found[f"ssim_y{suffix}"] = metrics.ssim_y(image, clean, border)
-            if self.options.lpips:
-                found[f"lpips_{self.options.lpips.network}{suffix}"] = self.options.lpips(image, clean)
+            measured = picture_metrics(image, clean, operator, networks)
+            found |= {f"{name}{suffix}": value for name, value in measured.items()}
         if truth.parameters is None or parameters is None:
             return found
-        if report.is_kernel(parameters):
-            found["kernel_l1"] = metrics.kernel_l1(parameters, truth.parameters)
-            if operator.scale == 1:  # where a shift of the kernel cannot be told from one of the scene
-                for suffix, kernel in (("", parameters), ("_baseline", _no_blur(parameters))):
-                    found[f"kernel_l1_shifted{suffix}"] = metrics.kernel_l1_shifted(kernel, truth.parameters)
-                    found[f"mnc{suffix}"] = metrics.mnc(kernel, truth.parameters)
-        ours, theirs = (operator.apply(truth.clean[None], k[None])[0] for k in (parameters, truth.parameters))
-        found["lr_psnr"] = metrics.lr_psnr(ours, theirs)
+        found |= parameter_metrics(parameters, truth.parameters, truth.clean, operator)
+        if "kernel_l1_shifted" in found:
+            still = _no_blur(parameters)
+            found["kernel_l1_shifted_baseline"] = metrics.kernel_l1_shifted(still, truth.parameters)
+            found["mnc_baseline"] = metrics.mnc(still, truth.parameters)
         return found
 
     def _numbers(self, parameters: Tensor, truth: Tensor | None) -> dict[str, dict[str, float]]:

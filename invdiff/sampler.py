@@ -65,11 +65,13 @@ def sample(
     generators: Sequence[torch.Generator],
     callback: Callable[[StepRecord], None] | None = None,
     given: Tensor | None = None,
+    told: Tensor | None = None,
 ) -> Sample:
     """Draw one sample of p(x, theta | y) for each measurement of ``y (B, 3, h, w)`` in [0, 1].
 
     ``generators`` are one an image, on the CPU; all of an image's noise comes from its own. ``given``
-    are known parameters, for guidances that want them. Gradients are tracked through the prior only
+    are known parameters, for guidances that want them; ``told`` are what the prior hears at the first
+    step, where ``settings.feedback`` lets it hear any. Gradients are tracked through the prior only
     where a guidance needs them, never with respect to weights, and never from one step to the next.
     """
     condition, crop = _condition(y, degradation, prior)
@@ -80,12 +82,12 @@ def sample(
 
     times = prior.schedule.spaced(settings.steps, settings.spacing)
     track = any(g.needs_gradient for g in guidance)
-    x, theta = noise(), None
+    x, theta = noise(), told
     for index, (t, t_next) in enumerate(zip(times, [*times[1:], -1], strict=True)):
         with torch.set_grad_enabled(track):
             x = x.requires_grad_(track)
-            told = () if theta is None or not settings.feedback else (theta,)
-            prediction = prior.predict(x, torch.full((len(x),), t, device=x.device), condition, *told)
+            heard = (theta,) if settings.feedback and theta is not None else ()
+            prediction = prior.predict(x, torch.full((len(x),), t, device=x.device), condition, *heard)
             x0 = crop(prior.to_unit(prediction.x0))
             step = Step(index, len(times), t, t_next, x, x0, prediction.parameters, y, prior, degradation, given)
             for guide in guidance:

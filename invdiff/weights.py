@@ -121,17 +121,9 @@ def load_prior(
 def import_checkpoint(source: Path, output: Path, registry: Registry, overrides: Mapping[str, Any]) -> PriorNet:
     """Turn a PyTorch checkpoint of a layout that some prior knows into a weights file of ours (float32).
 
-    Only tensors are read (``weights_only``): a pickle that holds anything else is refused.
+    A pickle that holds anything but tensors is refused.
     """
-    try:
-        loaded = torch.load(source, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise WeightsError(f"{source}: no such file") from None
-    except Exception as error:  # torch raises many kinds for files that are not its own
-        raise WeightsError(f"{source}: not a checkpoint of tensors ({one_line(error)[:160]})") from None
-    tensors = _state_dict(loaded)
-    if not tensors:
-        raise WeightsError(f"{source}: holds no tensors by name (looked for params_ema, params, state_dict)")
+    tensors = read_checkpoint(source)
     for kind in registry.kinds("prior"):
         try:
             prior = registry.get("prior", kind).cls.from_foreign(tensors, overrides)
@@ -144,6 +136,20 @@ def import_checkpoint(source: Path, output: Path, registry: Registry, overrides:
             return prior
     some = ", ".join(list(tensors)[:3])
     raise WeightsError(f"{source}: a layout that no prior knows (it begins with {some})")
+
+
+def read_checkpoint(source: Path) -> dict[str, Tensor]:
+    """The tensors of a PyTorch checkpoint by name, for files of others (``weights_only``: nothing else is read)."""
+    try:
+        loaded = torch.load(source, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise WeightsError(f"{source}: no such file") from None
+    except Exception as error:  # torch raises many kinds for files that are not its own
+        raise WeightsError(f"{source}: not a checkpoint of tensors ({one_line(error)[:160]})") from None
+    tensors = _state_dict(loaded)
+    if not tensors:
+        raise WeightsError(f"{source}: holds no tensors by name (looked for params_ema, params, state_dict)")
+    return tensors
 
 
 def _state_dict(loaded: Any) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from invdiff.guidance import Estimate, Guidance
 from invdiff.sampler import SamplerSettings, sample
 from invdiff.testing.subjects import ToyBlur, ToyPrior, generator, picture
 from invdiff.tiling import TiledPrior
-from invdiff_kernel_guidance.known import Known
+from invdiff.guidance import Known
 from invdiff_mcformer.prior import MCFormerPrior
 from invdiff_mcformer.settings import MCFormerSettings
 

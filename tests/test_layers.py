@@ -20,12 +20,12 @@ PROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
 
 # A room imports those before it, never one after it.
 ROWS = [
-    ["errors", "settings", "files", "images", "blur", "schedule", "deconvolution"],
-    ["degradation", "prior", "guidance"],
+    ["errors", "settings", "files", "images", "blur", "schedule", "deconvolution", "kernel_files"],
+    ["degradation", "prior", "guidance", "method", "kernel_set"],
     ["sampler", "tiling"],
     ["hookspecs", "plugins"],
-    ["weights", "metrics", "lpips", "photos", "training", "report"],
-    ["recipe", "schema", "pipeline", "testing", "scaffold"],
+    ["weights", "metrics", "lpips", "photos", "training", "report", "measure"],
+    ["source", "recipe", "schema", "pipeline", "testing", "scaffold"],
     ["runner", "console", "cli", "__main__"],
 ]
 ORDER = [room for row in ROWS for room in row]

@@ -15,7 +15,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from invdiff.errors import ImageError
-from invdiff_motion.files import read_kernels
+from invdiff.kernel_files import read_kernels
 from invdiff_motion.operator import Motion, MotionSettings
 from invdiff_motion.trajectory import draw_line, motion_kernel, path
 

@@ -57,15 +57,19 @@ class BlindSR(Degradation):
         self.scale = self.settings.scale
         self.parameters = KernelSpace(self.settings.kernel_size)
 
+    @property
+    def offset(self) -> float:
+        """Where the mean of drawn kernels lies along both axes, in pixels from the middle."""
+        return -(self.scale - 1) / 2 if self.settings.downsample == "stride" else 0.0
+
     def sample_parameters(self, batch: int, generator: torch.Generator) -> Tensor:
         kernels = self.settings.kernels
         families = kernels if isinstance(kernels, list) else [kernels]
         weights = torch.tensor([f.weight for f in families], dtype=torch.float64)
-        offset = -(self.scale - 1) / 2 if self.settings.downsample == "stride" else 0.0
         drawn = []
         for _ in range(batch):
             choice = int(torch.multinomial(weights, 1, generator=generator)) if len(families) > 1 else 0
-            drawn.append(families[choice].draw(self.settings.kernel_size, offset, generator))
+            drawn.append(families[choice].draw(self.settings.kernel_size, self.offset, generator))
         return torch.stack(drawn).float()
 
     def apply(self, x: Tensor, theta: Tensor) -> Tensor:

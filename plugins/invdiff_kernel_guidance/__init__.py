@@ -5,9 +5,10 @@ from invdiff.hookspecs import Register, hookimpl
 
 @hookimpl
 def register_guidances(register: Register) -> None:
+    from invdiff.guidance import Known
+
     from .guidance import KernelAware
     from .kernel_update import KernelUpdate
-    from .known import Known
     from .proximal import Proximal
 
     register(

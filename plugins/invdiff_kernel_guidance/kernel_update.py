@@ -47,6 +47,7 @@ class KernelUpdate(Guidance):
 
     Settings: ClassVar[type[KernelUpdateSettings]] = KernelUpdateSettings
     settings: KernelUpdateSettings
+    estimates_parameters = True
 
     def refine(self, step: Step) -> Estimate:
         space = step.degradation.parameters

@@ -47,9 +47,11 @@ class MCFormer(nn.Module):
             return Stage(ModulatedBlock(dim, heads[level], settings.expansion, embed) for _ in range(count))
 
         self.time = nn.Sequential(nn.Linear(embed, 4 * embed), nn.Mish(), nn.Linear(4 * embed, embed))
-        self.kernel = nn.Sequential(
-            nn.Linear(math.prod(settings.parameter_shape), embed), nn.Mish(), nn.Linear(embed, embed)
-        )
+        self.kernel: nn.Sequential | None = None
+        if settings.modulation == "kernel":
+            self.kernel = nn.Sequential(
+                nn.Linear(math.prod(settings.parameter_shape), embed), nn.Mish(), nn.Linear(embed, embed)
+            )
         self.estimator: KernelEstimator | SpectralEstimator
         seen = 6
         if settings.estimator.kind == "spectral":
@@ -77,7 +79,9 @@ class MCFormer(nn.Module):
         kernel = kernels[-1] if told is None else told
         if isinstance(self.estimator, SpectralEstimator):
             image = torch.cat([image, self.estimator.deconvolved(hint[:, 3:], kernel).to(image)], dim=1)
-        code = self.time(sinusoid(t, self.settings.channels[0])) + self.kernel(kernel.flatten(1))
+        code = self.time(sinusoid(t, self.settings.channels[0]))
+        if self.kernel is not None:
+            code = code + self.kernel(kernel.flatten(1))
 
         x = self.stem(F.pixel_unshuffle(image, fold))
         skips = []

@@ -35,8 +35,6 @@ class MCFormerPrior(PriorNet):
     """
 
     Settings: ClassVar[type[MCFormerSettings]] = MCFormerSettings
-    takes_parameters = True
-
     def __init__(self, settings: MCFormerSettings) -> None:
         super().__init__()
         self.settings = settings
@@ -47,6 +45,10 @@ class MCFormerPrior(PriorNet):
         self.multiple = settings.network.multiple
         self.parameter_shape = settings.network.parameter_shape
         self.scale = settings.scale
+        # Parameters reach the transformer by modulation, or by what is deconvolved with them.
+        self.takes_parameters = (
+            settings.network.modulation == "kernel" or settings.network.estimator.kind == "spectral"
+        )
         if settings.preconditioning == "residual":
             nn.init.zeros_(self.network.head.weight)  # training starts from the lifted measurement
 

@@ -45,6 +45,8 @@ class Network(Settings):
     numbers: Positive = 1
     """Of ``box``: how many numbers the operator has."""
     estimator: Estimator = Estimator()
+    modulation: Literal["kernel", "level"] = "kernel"
+    """What scales and shifts the features: noise level and kernel (the paper), or the noise level alone (Table 3)."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Network:

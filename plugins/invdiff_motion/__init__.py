@@ -13,3 +13,10 @@ def register_degradations(register: Register) -> None:
         summary="unknown camera shake: random trajectories, or kernels from files",
         reference="Li et al., BlindDiff (2024), Table 5; trajectories as in Borodenko's motionblur generator",
     )
+
+
+@hookimpl
+def register_kernels(register: Register) -> None:
+    from .sets import MotionSet
+
+    register("motion", MotionSet, summary="random trajectories of one intensity", reference="as the operator's")

@@ -14,7 +14,7 @@ from invdiff.degradation import Degradation, DegradationSettings, KernelSpace
 from invdiff.errors import ImageError
 from invdiff.settings import Float, Int
 
-from .files import read_kernels
+from invdiff.kernel_files import read_kernels
 from .trajectory import motion_kernel
 
 Intensity = Annotated[Float, Field(ge=0, le=1)]

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invdiff import images
-from invdiff.deconvolution import centre_of_mass, shifted
-from invdiff.errors import ImageError, one_line
+from . import images
+from .deconvolution import centre_of_mass, shifted
+from .errors import ImageError, one_line
 
 
 @dataclass(frozen=True)

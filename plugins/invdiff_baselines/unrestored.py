@@ -1,0 +1,21 @@
+"""The measurement itself, on the clean image's grid."""
+
+from __future__ import annotations
+
+from invdiff.degradation import Degradation
+from invdiff.method import Case, Method, Restored
+
+
+class Unrestored(Method):
+    """What the operator calls its baseline: the blurred photo, or a bicubic upsampling of a small one."""
+
+    def restore(self, case: Case) -> Restored:
+        operator = case.degradation
+        return Restored(operator.frame(operator.baseline(case.y[None])[0]).clamp(0, 1))
+
+
+class Bicubic(Unrestored):
+    """The same, by the name that tables of super-resolution have for it."""
+
+    def unfit(self, degradation: Degradation) -> str | None:
+        return "is for super-resolution; 'unrestored' is the measurement as it is" if degradation.scale == 1 else None

@@ -1,0 +1,49 @@
+"""The kernels of the paper's Tables 1 and 2."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+
+from invdiff.degradation import Degradation
+from invdiff.kernel_set import KernelSet, TestKernel
+from invdiff.settings import Float, Settings
+
+from .kernels import Anisotropic, gaussian
+from .operator import BlindSR
+
+_SIGMAS = (1.8, 2.0, 2.2, 2.4, 2.6, 2.8, 3.0, 3.2)
+
+
+class Gaussian8Set(KernelSet):
+    """Eight round Gaussians, standard deviations 1.8 to 3.2 pixels of the clean image."""
+
+    count = len(_SIGMAS)
+
+    def kernel(self, index: int, degradation: Degradation, generator: torch.Generator) -> TestKernel:
+        sigma, size = _SIGMAS[index], degradation.parameters.shape[0]
+        return TestKernel(f"sigma {sigma}", gaussian(size, sigma, sigma, 0.0, _offset(degradation)).float())
+
+
+class AnisotropicSetSettings(Settings):
+    sigma: tuple[Float, Float] = (0.6, 5.0)
+    noise: Annotated[Float, Field(ge=0, lt=1)] = 0.25
+
+
+class AnisotropicSet(KernelSet):
+    """Gaussians of two widths at any angle, each pixel off by up to 25 %."""
+
+    Settings: ClassVar[type[Settings]] = AnisotropicSetSettings
+    settings: AnisotropicSetSettings
+
+    def kernel(self, index: int, degradation: Degradation, generator: torch.Generator) -> TestKernel:
+        family = Anisotropic(family="anisotropic", sigma=self.settings.sigma, noise=self.settings.noise)
+        drawn = family.draw(degradation.parameters.shape[0], _offset(degradation), generator)
+        return TestKernel(f"drawn {index + 1}", drawn.float())
+
+
+def _offset(degradation: Degradation) -> float:
+    """Where the means of kernels lie, for an operator that keeps every scale-th pixel."""
+    return degradation.offset if isinstance(degradation, BlindSR) else 0.0
