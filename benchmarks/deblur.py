@@ -24,9 +24,9 @@ from torch import Tensor
 
 import invdiff
 from invdiff import images, metrics, report
+from invdiff.kernel_files import read_kernels
 from invdiff.lpips import LPIPS
 from invdiff.pipeline import Pipeline
-from invdiff.kernel_files import read_kernels
 from invdiff_motion.trajectory import motion_kernel
 
 KEYS = ["variant", "set", "picture", "kernel"]

@@ -221,6 +221,24 @@ def evaluate(
 
 
 @main.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--size", type=click.IntRange(min=1), default=256, show_default=True, help="Side of the result.")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change a setting; repeatable.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def info(recipe: Path, size: int, overrides: tuple[str, ...], debug: bool) -> None:
+    """What RECIPE costs: parameters, multiply-adds of a step and of an image, memory."""
+    from .info import recipe_cost
+
+    found = recipe_cost(recipe, size, overrides)
+    click.echo(f"result          {found.size}x{found.size}")
+    click.echo(f"parameters      {found.parameters / 1e6:.2f} M")
+    gradients = f" ({found.forward / 1e9:.1f} G without its gradients)" if found.step != found.forward else ""
+    click.echo(f"multiply-adds   {found.step / 1e9:.1f} G a step{gradients}")
+    click.echo(f"                {found.image / 1e9:.1f} G an image of {found.steps} steps")
+    click.echo(f"peak memory     about {found.peak_bytes / 2**30:.2f} GiB in float32")
+
+
+@main.command()
 @click.option("--json", "as_json", is_flag=True, help="For other programs.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def plugins(as_json: bool, debug: bool) -> None:
@@ -316,7 +334,7 @@ def weights() -> None:
 def import_weights(checkpoint: Path, output: Path, overrides: tuple[str, ...], debug: bool) -> None:
     """Convert a foreign CHECKPOINT, such as the authors' .pth, into weights of ours."""
     from .plugins import registry
-    from .recipe import parse_assignment
+    from .source import parse_assignment
     from .weights import import_checkpoint
 
     prior = import_checkpoint(checkpoint, output, registry(), dict(parse_assignment(a) for a in overrides))

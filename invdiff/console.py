@@ -114,7 +114,8 @@ class RunDisplay(_Display):
         # A pipe has no width; a table cut short in a log would be of no use.
         Console(width=None if sys.stdout.isatty() else 140).print(table)
         if names:
-            click.echo(f"PSNR and SSIM: BT.601 luma, border {border_of(self.run.pipeline.degradation)}, 8-bit output. Seconds: restoring alone.")
+            border = border_of(self.run.pipeline.degradation)
+            click.echo(f"PSNR and SSIM: BT.601 luma, border {border}, 8-bit output. Seconds: restoring alone.")
 
     @property
     def baseline(self) -> str:

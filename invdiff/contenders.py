@@ -26,6 +26,8 @@ class Contender(ABC):
     label: str
     traced: bool = False
     """Whether it walks in steps that can be looked at."""
+    estimates: bool = True
+    """Whether the parameters in its steps are its own, and no truth that it was told."""
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
@@ -55,6 +57,8 @@ class Solver(Contender):
 @dataclass
 class Oracle(Solver):
     """The recipe told the truth. Its parameters are no estimate, and are not measured as one."""
+
+    estimates = False
 
     def __post_init__(self) -> None:
         self.pipeline = self.pipeline.oracle()
@@ -124,7 +128,7 @@ def gather(
     labels = [c.label for c in found]
     twice = [label for label in labels if labels.count(label) > 1]
     if twice:
-        raise InvdiffError(f"two rows would be called '{twice[0]}': recipes need names, and variants labels, of their own")
+        raise InvdiffError(f"two rows would be called '{twice[0]}': give each recipe and variant its own name")
     return found
 
 

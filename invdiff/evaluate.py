@@ -1,4 +1,4 @@
-"""``invdiff eval``: datasets under seeded kernels, every contender on the same inputs; what is on disk is not done again."""
+"""``invdiff eval``: datasets under seeded kernels, every contender on the same inputs; what is on disk is kept."""
 
 from __future__ import annotations
 
@@ -240,10 +240,12 @@ class Evaluation:
         found = contender.restore(case, steps.append if self.options.trace and contender.traced else None)
         seconds = time.monotonic() - started
         if found.image.shape != framed.shape or not bool(found.image.isfinite().all()):
-            raise ImageError(f"the method's image is {tuple(found.image.shape)}, or not finite; not {tuple(framed.shape)}")
+            shapes = f"{tuple(found.image.shape)} for {tuple(framed.shape)}"
+            raise ImageError(f"the method's image is of the wrong size, or not finite ({shapes})")
         values = self._measured(found, case, clean)
         values["noise_rms"], values["seconds"] = case.noise, seconds
-        row = Row(place, digest, _written(values), [self._step(s, case, clean) for s in steps])
+        trace = [self._step(s, case, clean, contender.estimates) for s in steps]
+        row = Row(place, digest, _written(values), trace)
         self._save(row, found, case, framed, steps)
         return row
 
@@ -265,11 +267,11 @@ class Evaluation:
         names = {"psnr_y": f"psnr_y_border{border}", "ssim_y": f"ssim_y_border{border}", "mnc": "kernel_mnc"}
         return {names.get(name, name): value for name, value in measured.items()}
 
-    def _step(self, record: StepRecord, case: Case, clean: Tensor) -> dict[str, str]:
+    def _step(self, record: StepRecord, case: Case, clean: Tensor, estimates: bool) -> dict[str, str]:
         """One step of a trace: the metrics of what is the restored picture there, and of the parameters."""
         image = self.operator.frame(record.x0)[0].cpu().clamp(0, 1)
         values = picture_metrics(image, self.operator.frame(clean), self.operator, self.options.networks)
-        if record.theta is not None:
+        if estimates and record.theta is not None:
             values |= parameter_metrics(record.theta[0].cpu(), case.parameters, clean, self.operator)
         return {"step": str(record.index + 1), "t": str(record.t), **_written(self._named(values))}
 
@@ -281,7 +283,7 @@ class Evaluation:
         images.save_png(images.Photo(shown).to_array(), results.path(place, ".png", "_input"))
         images.save_png(images.Photo(found.image).to_array(), results.path(place, ".png"))
         kernels = [(case.parameters, ".npy", "_kernels"), (found.parameters, ".kernel.npy", "")]
-        if steps and steps[0].theta is not None:
+        if found.parameters is not None and steps and steps[0].theta is not None:
             kernels.append((steps[0].theta[0].cpu(), ".first.npy", ""))
         for kernel, suffix, part in kernels:
             if kernel is not None and is_kernel(kernel):

@@ -64,9 +64,7 @@ class FileKernels(KernelSet):
         return TestKernel(f"measured {index + 1}", self.kernels[index])
 
 
-def draw(
-    kernels: KernelSet, repeat: int, degradation: Degradation, seed: int, digest: list[int]
-) -> list[TestKernel]:
+def draw(kernels: KernelSet, repeat: int, degradation: Degradation, seed: int, digest: list[int]) -> list[TestKernel]:
     """The first ``repeat`` kernels of one picture. They follow from the seed and the picture's content alone.
 
     Of a list, each picture goes through a shuffled copy of its own, so that few repeats use all of it.
@@ -74,6 +72,4 @@ def draw(
     order = list(range(repeat))
     if kernels.count is not None:
         order = torch.randperm(kernels.count, generator=stream(seed, _ORDER, *digest))[:repeat].tolist()
-    return [
-        kernels.kernel(index, degradation, stream(seed, _KERNEL, index, *digest)) for index in sorted(order)
-    ]
+    return [kernels.kernel(index, degradation, stream(seed, _KERNEL, index, *digest)) for index in sorted(order)]

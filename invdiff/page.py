@@ -30,7 +30,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: Canvas; }
 .note { font-size: .85rem; opacity: .8; }
-.plots, .pictures { display: grid; gap: 1.5rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); }
+.plots, .pictures { display: grid; gap: 1.5rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); }
 figure { margin: 0; min-width: 0; }
 .stage { position: relative; --at: 50%; touch-action: pan-y; }
 .stage img { display: block; width: 100%; image-rendering: auto; }
@@ -43,7 +44,8 @@ figure { margin: 0; min-width: 0; }
 figcaption { font-size: .9rem; margin-top: .4rem; overflow-wrap: anywhere; }
 select { font: inherit; max-width: 100%; padding: .35rem; }
 .kernels { display: flex; flex-wrap: wrap; gap: .5rem; margin-top: .4rem; }
-.kernels span { font-size: .75rem; max-width: 100%; } .kernels img { display: block; image-rendering: pixelated; max-width: 100%; }
+.kernels span { font-size: .75rem; max-width: 100%; }
+.kernels img { display: block; image-rendering: pixelated; max-width: 100%; }
 """
 
 _SCRIPT = """
@@ -70,6 +72,7 @@ def page(
     names: Sequence[str],
     tables: Sequence[tuple[str, Table]],
     facts: Sequence[str],
+    conventions: Sequence[str],
     plots: Mapping[str, str],
     first: str,
     pictures: int,
@@ -78,6 +81,7 @@ def page(
     body = [f"<h1>{escape(name)}</h1>", *(f"<p>{escape(fact)}</p>" for fact in facts)]
     for heading, table in tables:
         body += [f"<h2>{escape(heading)}</h2>" if heading else "", _table(table)]
+    body += ['<ul class="note">', *(f"<li>{escape(line)}</li>" for line in conventions), "</ul>"]
     if plots:
         body += ["<h2>From step to step</h2>", '<div class="plots">', *plots.values(), "</div>"]
     shown, left_out = _chosen(rows, pictures)
@@ -89,7 +93,7 @@ def page(
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; "
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
         f"<title>{escape(name)}</title><style>{_STYLE}</style></head>\n<body>"
         + "\n".join(body)
@@ -130,12 +134,11 @@ def _figure(results: Results, case: Sequence[Row], names: Sequence[str], first: 
     for label, path, numbers in choices:
         attribute = escape(label, quote=True)
         hidden = "" if label == start else " hidden"
-        afters.append(
-            f'<img class="after" data-method="{attribute}" alt="{attribute}" src="{_picture(path)}"{hidden}>'
-        )
+        afters.append(f'<img class="after" data-method="{attribute}" alt="{attribute}" src="{_picture(path)}"{hidden}>')
         selected = " selected" if label == start else ""
         options.append(
-            f'<option value="{attribute}" data-numbers="{escape(numbers, quote=True)}"{selected}>{escape(label)}</option>'
+            f'<option value="{attribute}" data-numbers="{escape(numbers, quote=True)}"{selected}>'
+            f"{escape(label)}</option>"
         )
     return (
         f'<figure class="compare"><div class="stage"><img class="before" alt="measurement" src="{before}">'
@@ -164,7 +167,9 @@ def _kernels(results: Results, case: Sequence[Row]) -> str:
             text = f"{label}: true, first step, last"
             parts.append(f'<span>{text}<img alt="{text}" src="{_png(panels)}"></span>')
         elif estimate is not None:
-            parts.append(f'<span>{label}<img alt="kernel of {label}" src="{_png(kernel_picture(estimate, 84))}"></span>')
+            parts.append(
+                f'<span>{label}<img alt="kernel of {label}" src="{_png(kernel_picture(estimate, 84))}"></span>'
+            )
     return f'<div class="kernels">{"".join(parts)}</div>'
 
 

@@ -1,4 +1,4 @@
-"""An evaluation's folder made readable: ``results.csv``, ``summary.md``, ``report.html``, traces. All from the records."""
+"""An evaluation's folder made readable, all from its records: tables, a page to look at, traces."""
 
 from __future__ import annotations
 
@@ -42,11 +42,14 @@ def publish(
         if panels:
             save_png(_stacked(panels), results.folder / "trace.kernels.png")
     tables = [("", paper_table(rows, names, fid))]
-    tables += [(f"{dataset}, kernels {kernels}", full_table(rows, names, (dataset, kernels))) for dataset, kernels in groups_of(rows)]
-    notes = [*facts, *(f"Left out: {failure}" for failure in failures), "; ".join(conventions(names)) + "."]
+    tables += [
+        (f"{dataset}, kernels {kernels}", full_table(rows, names, (dataset, kernels)))
+        for dataset, kernels in groups_of(rows)
+    ]
+    notes = [*facts, *(f"Left out: {failure}" for failure in failures)]
     write_atomic(
         results.folder / "report.html",
-        page(name, results, rows, names, tables, notes, drawn, first, pictures),
+        page(name, results, rows, names, tables, notes, conventions(names), drawn, first, pictures),
     )
 
 

@@ -6,16 +6,15 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field
 
 from .errors import PluginError, RecipeError, suggest
 from .plugins import Component, Registry, Role
 from .sampler import SamplerSettings
 from .settings import Int, Settings
-from .source import Key, Source, parse_assignment
+from .source import Key, Source
 from .training import TrainSettings
 
 

@@ -27,7 +27,7 @@ def is_kernel(parameters: Tensor | None) -> bool:
 
 
 def kernel_picture(kernel: Tensor, side: int, white: float | None = None) -> np.ndarray:
-    """A kernel as grey uint8, enlarged by a whole factor to about ``side``; its brightest pixel, or ``white``, is white."""
+    """A kernel as grey uint8, enlarged by a whole factor to about ``side``; ``white`` is by default its maximum."""
     scaled = kernel.double() / max(float(kernel.max()) if white is None else white, 1e-12)
     factor = max(1, side // kernel.shape[0])
     grey = (scaled.clamp(0, 1) * 255).round().to(torch.uint8).numpy()

@@ -100,9 +100,13 @@ class Results:
                 known = {"inputs": dict(theirs["inputs"]), "methods": dict(theirs["methods"])}
             except (OSError, ValueError, KeyError, TypeError):
                 raise InvdiffError(f"{path}: not readable as an evaluation: choose another folder with -o") from None
-            shared = {"inputs": ours["inputs"], "methods": {k: v for k, v in ours["methods"].items() if k in known["methods"]}}
-            known["methods"] = {k: v for k, v in known["methods"].items() if k in ours["methods"]}
-            difference = _first_difference(known, shared)
+            # Methods may be added; those that both know must be the same.
+            both = [label for label in ours["methods"] if label in known["methods"]]
+            old, new = (
+                {"inputs": side["inputs"], "methods": {label: side["methods"][label] for label in both}}
+                for side in (known, ours)
+            )
+            difference = _first_difference(old, new)
             if difference:
                 raise InvdiffError(
                     f"{self.folder}: holds results of {theirs.get('recipe')} with other settings ({difference}): "

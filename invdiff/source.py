@@ -143,7 +143,7 @@ class Source:
 
 
 def _merged(below: Any, above: Any, key: Key, replaced: list[Key]) -> Any:
-    """Mappings key by key; anything else, and a component of another kind, as a whole: its place goes to ``replaced``."""
+    """Mappings key by key; anything else, and a component of another kind, as a whole, noted in ``replaced``."""
     if isinstance(below, dict) and isinstance(above, dict) and above.get("kind") in (None, below.get("kind")):
         merged = dict(below)
         for name, value in above.items():

@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from invdiff.errors import RecipeError
-from invdiff.guidance import Estimate, Guidance
+from invdiff.guidance import Estimate, Guidance, Known
 from invdiff.sampler import SamplerSettings, sample
 from invdiff.testing.subjects import ToyBlur, ToyPrior, generator, picture
 from invdiff.tiling import TiledPrior
-from invdiff.guidance import Known
 from invdiff_mcformer.prior import MCFormerPrior
 from invdiff_mcformer.settings import MCFormerSettings
 

@@ -35,6 +35,7 @@ class MCFormerPrior(PriorNet):
     """
 
     Settings: ClassVar[type[MCFormerSettings]] = MCFormerSettings
+
     def __init__(self, settings: MCFormerSettings) -> None:
         super().__init__()
         self.settings = settings
@@ -46,9 +47,7 @@ class MCFormerPrior(PriorNet):
         self.parameter_shape = settings.network.parameter_shape
         self.scale = settings.scale
         # Parameters reach the transformer by modulation, or by what is deconvolved with them.
-        self.takes_parameters = (
-            settings.network.modulation == "kernel" or settings.network.estimator.kind == "spectral"
-        )
+        self.takes_parameters = settings.network.modulation == "kernel" or settings.network.estimator.kind == "spectral"
         if settings.preconditioning == "residual":
             nn.init.zeros_(self.network.head.weight)  # training starts from the lifted measurement
 

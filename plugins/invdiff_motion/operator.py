@@ -12,9 +12,9 @@ from torch import Tensor
 from invdiff.blur import Padding, blur, blur_adjoint, pad_border
 from invdiff.degradation import Degradation, DegradationSettings, KernelSpace
 from invdiff.errors import ImageError
+from invdiff.kernel_files import read_kernels
 from invdiff.settings import Float, Int
 
-from invdiff.kernel_files import read_kernels
 from .trajectory import motion_kernel
 
 Intensity = Annotated[Float, Field(ge=0, le=1)]
