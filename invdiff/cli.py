@@ -163,6 +163,7 @@ def train(
 @click.option("--method", "methods", multiple=True, help="Another row: a registered method, 'oracle', or a recipe.")
 @click.option("--variant", "variants", multiple=True, help="Another row: 'label: key=value' changes to the recipe.")
 @click.option("--lpips", type=click.Path(path_type=Path), help="Folder with LPIPS weights; adds those metrics.")
+@click.option("--fid", type=click.Path(path_type=Path), help="File with Inception weights; adds FID.")
 @click.option("--trace", is_flag=True, help="Metrics of every step, and the kernels on the way.")
 @click.option("--pictures", type=click.IntRange(min=0), default=8, show_default=True, help="Of a dataset, in the page.")
 @_common
@@ -176,6 +177,7 @@ def evaluate(
     methods: tuple[str, ...],
     variants: tuple[str, ...],
     lpips: Path | None,
+    fid: Path | None,
     trace: bool,
     pictures: int,
     overrides: tuple[str, ...],
@@ -199,6 +201,7 @@ def evaluate(
         methods=methods,
         variants=variants,
         lpips=lpips,
+        fid=fid,
         trace=trace,
         pictures=pictures,
         overrides=overrides,

@@ -18,6 +18,7 @@ from . import images, metrics
 from .contenders import Contender, Solver, build_kind, gather
 from .degradation import Degradation, KernelSpace
 from .errors import ImageError, InvdiffError, one_line
+from .fid import Inception, distances, find_inception
 from .files import content_of, stream, write_atomic
 from .kernel_files import SUFFIXES as KERNEL_SUFFIXES
 from .kernel_set import FileKernels, KernelSet, OwnKernels, TestKernel, draw
@@ -49,6 +50,7 @@ class Options:
     kernels_label: str = "own"
     repeat: int | None = None
     networks: Sequence[LPIPS] = ()
+    inception: Inception | None = None
     notes: Sequence[str] = ()
     """Lines on what is left out, for the tables' captions."""
     trace: bool = False
@@ -79,6 +81,7 @@ def prepare(
     methods: Sequence[str] = (),
     variants: Sequence[str] = (),
     lpips: Path | None = None,
+    fid: Path | None = None,
     overrides: Sequence[str] = (),
     seed: int | None = None,
     device: str = "auto",
@@ -92,7 +95,8 @@ def prepare(
     datasets = find_datasets(data, limit)
     contenders = gather(recipe, installed(), methods, variants, overrides, seed, device)
     networks, notes = find_networks(lpips)
-    options = Options(networks=networks, notes=notes, **others)
+    inception, lines = find_inception(fid)
+    options = Options(networks=networks, inception=inception, notes=[*notes, *lines], **others)
     if kernels is not None:
         operator = next(c for c in contenders if isinstance(c, Solver)).pipeline.degradation
         options.kernels, options.kernels_label = find_kernels(kernels, operator)
@@ -182,6 +186,7 @@ class Evaluation:
             name=f"Evaluation of {recipe.name}",
             facts=facts,
             failures=self.failures,
+            fid=distances(self.options.inception, self.results) if self.options.inception else None,
             first=next(c.label for c in self.contenders if isinstance(c, Solver)),
             pictures=self.options.pictures,
         )

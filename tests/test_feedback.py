@@ -10,6 +10,7 @@ from invdiff.guidance import Estimate, Guidance, Known
 from invdiff.sampler import SamplerSettings, sample
 from invdiff.testing.subjects import ToyBlur, ToyPrior, generator, picture
 from invdiff.tiling import TiledPrior
+from invdiff.weights import save_prior
 from invdiff_mcformer.prior import MCFormerPrior
 from invdiff_mcformer.settings import MCFormerSettings
 
@@ -98,7 +99,12 @@ def test_tiles_are_told_too(tiny_prior):
         )
 
 
-def test_a_prior_that_takes_none_refuses(refused, recipe, monkeypatch, tmp_path):
-    path = recipe(("  eta: 1.0", "  eta: 1.0\n  feedback: true"))
-    monkeypatch.setattr(MCFormerPrior, "takes_parameters", False)
+def test_a_prior_that_takes_none_refuses(refused, recipe, tiny_prior, tmp_path):
+    prior = tiny_prior()
+    network = prior.settings.network.model_dump() | {"modulation": "level"}
+    deaf = MCFormerPrior(MCFormerSettings(**prior.settings.model_dump(exclude={"network"}), network=network))
+    assert prior.takes_parameters
+    assert not deaf.takes_parameters
+    save_prior(deaf, "mcformer", tmp_path / "deaf.safetensors")
+    path = recipe(("  eta: 1.0", "  eta: 1.0\n  feedback: true"), weights=tmp_path / "deaf.safetensors")
     assert refused("run", path, "-o", tmp_path / "out").endswith(": sampler.feedback: this prior takes no parameters")
