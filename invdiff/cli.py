@@ -271,10 +271,13 @@ def check(kind: str, overrides: tuple[str, ...], operator: str | None, expected:
     from .plugins import registry
     from .recipe import part_without_recipe
     from .testing import check_component
+    from .testing.suite import SUITES
 
     installed, failed = registry(), False
     reasons = dict(_check_and_reason(text) for text in expected)
-    roles = installed.roles(kind)
+    roles = [role for role in installed.roles(kind) if role in SUITES]
+    if not roles:
+        raise InvdiffError(f"{kind}: the suite is for {', '.join(SUITES)}, and this is a {installed.roles(kind)[0]}")
     if operator and "guidance" not in roles:
         raise InvdiffError(f"--operator {operator}: goes with a guidance, and {kind} is none")
     tried_on = build_degradation(part_without_recipe(installed.get("degradation", operator))) if operator else None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InvdiffError, PluginError, RecipeError, one_line
+from .files import slug
 from .method import Case, Method, Restored
 from .pipeline import Pipeline, load
 from .plugins import Registry, Role
@@ -108,7 +109,9 @@ def gather(
         solvers.append(Solver(pipeline.recipe.name, pipeline))
     main = solvers[0].pipeline
     for text in variants:
-        label, changes = _label_and_changes(text, "--variant")
+        label, changes = _label_and_changes(text)
+        if ":" not in text or not label:
+            raise InvdiffError(f"--variant {text}: write it as 'label: key=value key=value'")
         pipeline = load(files[0], overrides=[*overrides, *changes], seed=seed, device=device)
         solvers.append(Solver(label, pipeline))
     operator = main.recipe.resolved()["degradation"]
@@ -125,8 +128,8 @@ def gather(
     found += solvers
     if ORACLE in methods:
         found.append(Oracle(ORACLE, main))
-    labels = [c.label for c in found]
-    twice = [label for label in labels if labels.count(label) > 1]
+    names = [slug(c.label) for c in found]
+    twice = [c.label for c in found if names.count(slug(c.label)) > 1]
     if twice:
         raise InvdiffError(f"two rows would be called '{twice[0]}': give each recipe and variant its own name")
     return found
@@ -144,7 +147,7 @@ def recipes_of(place: Path) -> list[Path]:
 
 def build_kind(role: Role, text: str, registry: Registry, option: str) -> tuple[Part, Any]:
     """A registered component from ``"kind"`` or ``"kind: key=value key=value"``, and its settings."""
-    kind, changes = _label_and_changes(text, option)
+    kind, changes = _label_and_changes(text)
     try:
         part = part_without_recipe(registry.get(role, kind), changes)
         return part, part.component.cls(part.settings)
@@ -168,8 +171,6 @@ def _is_recipe(text: str) -> bool:
     return text.endswith((".yaml", ".yml"))
 
 
-def _label_and_changes(text: str, option: str) -> tuple[str, list[str]]:
+def _label_and_changes(text: str) -> tuple[str, list[str]]:
     label, _, changes = text.partition(":")
-    if not label.strip():
-        raise InvdiffError(f"{option} {text}: write it as 'name: key=value key=value'")
     return label.strip(), changes.split()

@@ -19,7 +19,7 @@ from .contenders import Contender, Solver, build_kind, gather
 from .degradation import Degradation, KernelSpace
 from .errors import ImageError, InvdiffError, one_line
 from .fid import Inception, distances, find_inception
-from .files import content_of, stream, write_atomic
+from .files import content_of, slug, stream, write_atomic
 from .kernel_files import SUFFIXES as KERNEL_SUFFIXES
 from .kernel_set import FileKernels, KernelSet, OwnKernels, TestKernel, draw
 from .lpips import LPIPS, find_networks
@@ -119,8 +119,12 @@ def find_datasets(places: Sequence[Path], limit: int | None = None) -> list[Data
     found = []
     for place in places:
         files = images.list_images(place)[:limit]
-        stems = Counter(p.stem for p in files)
-        named = [(p.stem if stems[p.stem] == 1 else p.name.replace(".", "_"), p) for p in files]
+        stems = Counter(slug(p.stem) for p in files)
+        named = [(p.stem if stems[slug(p.stem)] == 1 else p.name.replace(".", "_"), p) for p in files]
+        written = Counter(slug(name) for name, _ in named)
+        clash = [path for name, path in named if written[slug(name)] > 1]
+        if clash:
+            raise InvdiffError(f"{clash[0]}: another picture of the folder has nearly the same name: rename one")
         found.append(Dataset(place.resolve().name if place.is_dir() else place.stem, named))
     names = Counter(dataset.name for dataset in found)
     for name, count in names.items():

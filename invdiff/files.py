@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -53,6 +54,11 @@ def stream(*key: int) -> torch.Generator:
     """A CPU generator for one purpose, independent of those of all other keys."""
     state = np.random.SeedSequence(list(key)).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(state[0]) << 31 ^ int(state[1]))
+
+
+def slug(text: str) -> str:
+    """A file name that still says what ``text`` says."""
+    return re.sub(r"[^A-Za-z0-9.=+-]+", "_", text).strip("_.") or "x"
 
 
 def content_of(*tensors: Tensor) -> list[int]:

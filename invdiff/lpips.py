@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ from .weights import read_checkpoint, read_tensors
 # In torchvision's feature stacks: the convolutions, those tapped after their ReLU, those with a max pool before.
 _VGG = ((0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28), (2, 7, 14, 21, 28), (5, 10, 17, 24))
 _ALEX = ((0, 3, 6, 8, 10), (0, 3, 6, 8, 10), (3, 6))
+_SMALLEST = 32
 
 
 class LPIPS(nn.Module):
@@ -45,7 +47,9 @@ class LPIPS(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor, truth: Tensor) -> float:
-        """Distance of two ``(3, H, W)`` images in [0, 1]."""
+        """Distance of two ``(3, H, W)`` images in [0, 1]; NaN below 32 pixels, where pools leave nothing."""
+        if min(x.shape[-2:]) < _SMALLEST:
+            return math.nan
         pairs = zip(self._features(x), self._features(truth), strict=True)
         return sum(
             float(F.conv2d((a - b).square(), self.get_buffer(f"head{i}")).mean()) for i, (a, b) in enumerate(pairs)

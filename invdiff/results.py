@@ -10,14 +10,13 @@ import csv
 import io
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .errors import InvdiffError
-from .files import make_folder, write_atomic
+from .files import make_folder, slug, write_atomic
 
 FORMAT = 1
 KEYS = ("dataset", "picture", "kernels", "kernel", "method")
@@ -73,11 +72,6 @@ def columns(border: int) -> list[str]:
     ]
 
 
-def slug(text: str) -> str:
-    """A file name that still says what ``text`` says."""
-    return re.sub(r"[^A-Za-z0-9.=+-]+", "_", text).strip("_.") or "x"
-
-
 class Results:
     """The records of one folder, by place."""
 
@@ -97,8 +91,11 @@ class Results:
         if path.exists():
             try:
                 theirs = json.loads(path.read_text(encoding="utf-8"))
-                known = {"inputs": dict(theirs["inputs"]), "methods": dict(theirs["methods"])}
+                known = {"inputs": theirs["inputs"], "methods": theirs["methods"]}
+                readable = theirs["format"] == FORMAT and all(isinstance(part, dict) for part in known.values())
             except (OSError, ValueError, KeyError, TypeError):
+                readable = False
+            if not readable:
                 raise InvdiffError(f"{path}: not readable as an evaluation: choose another folder with -o") from None
             # Methods may be added; those that both know must be the same.
             both = [label for label in ours["methods"] if label in known["methods"]]

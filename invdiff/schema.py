@@ -41,7 +41,7 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
                 kinds.append(refer(f"{name}.{kind}", registry.get(name, kind).cls.Settings, kind))
         return {"type": "object", "required": ["kind"], "oneOf": kinds or [False]}
 
-    whole = Skeleton.model_json_schema()
+    whole = {**Skeleton.model_json_schema(), "title": "invdiff recipe"}
     whole["properties"] |= {
         "degradation": role("degradation"),
         "prior": role("prior"),
@@ -50,4 +50,12 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
         "input": refer("input", InputSettings),
         "train": {"anyOf": [refer("train", TrainSettings), {"type": "null"}]},
     }
-    return {"$schema": DIALECT, **whole, "title": "invdiff recipe", "$defs": definitions}
+    # A recipe that extends another has parts of blocks, which only the whole can be checked with.
+    overlay = {
+        "type": "object",
+        "properties": {"extends": {"type": "string"}, **{key: {} for key in whole["properties"]}},
+        "required": ["extends"],
+        "additionalProperties": False,
+    }
+    either = {"if": {"required": ["extends"]}, "then": overlay, "else": whole}
+    return {"$schema": DIALECT, "title": "invdiff recipe", **either, "$defs": definitions}

@@ -20,6 +20,7 @@ from invdiff.metrics import (
     inside,
     kernel_l1,
     kernel_l1_shifted,
+    kernel_psnr_shifted,
     lr_psnr,
     luma,
     mnc,
@@ -356,3 +357,36 @@ def test_the_lpips_authors_example(network, first, second, digits):
     metric, truth = LPIPS(Path(weights), network), picture("ex_ref")
     for name, published in (("ex_p0", first), ("ex_p1", second)):
         assert metric(picture(name), truth) == pytest.approx(published, abs=0.6 * 10**-digits)
+
+
+# --- PSNR of kernels
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_kernel_psnr_is_the_best_of_all_shifts(seed):
+    a, b = kernels(7, 7, seed)
+    room = torch.zeros(21, 21, dtype=torch.float64)
+    room[7:14, 7:14] = a
+    best = math.inf
+    for i in range(15):
+        for j in range(15):
+            moved = torch.zeros(21, 21, dtype=torch.float64)
+            moved[i : i + 7, j : j + 7] = b
+            best = min(best, float((room - moved).square().sum()) / 49)
+    want = 10 * math.log10(float(b.max()) ** 2 / best)
+    assert kernel_psnr_shifted(a, b) == pytest.approx(want, abs=1e-6)
+
+
+def test_kernel_psnr_of_a_moved_kernel():
+    kernel = kernels(5)[0]
+    framed = torch.zeros(11, 11)
+    framed[3:8, 3:8] = kernel
+    assert kernel_psnr_shifted(framed.roll((2, -3), (0, 1)), framed) == math.inf
+    assert kernel_psnr_shifted(framed, kernel) == math.inf  # sizes differ
+
+
+def test_small_pictures_have_no_lpips(tmp_path):
+    write_weights(tmp_path, "alex")
+    x = torch.rand(3, 31, 40)
+    assert math.isnan(LPIPS(tmp_path, "alex")(x, x))
+    assert LPIPS(tmp_path, "alex")(torch.rand(3, 32, 32), torch.rand(3, 32, 32)) > 0

@@ -16,7 +16,7 @@ from invdiff.recipe import load_recipe
 from invdiff.schema import recipe_schema
 from invdiff.testing.subjects import ToyBlur
 
-RECIPES = sorted((Path(__file__).resolve().parent.parent / "recipes").glob("*.yaml"))
+RECIPES = sorted((Path(__file__).resolve().parent.parent / "recipes").rglob("*.yaml"))
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,14 @@ def test_mistakes_fail(validator, recipe, change, key, value):
         place = place[part]
     place[key] = value
     assert not validator.is_valid(data)
+
+
+@pytest.mark.parametrize("more", [{}, {"name": 3}, {"sampler": {"steps": 5}}])
+def test_an_overlay_may_have_parts(validator, more):
+    """What they come to is for ``invdiff run`` to say; but its top keys are a recipe's."""
+    validator.validate({"extends": "base.yaml", **more})
+    assert not validator.is_valid({"extends": "base.yaml", "sampeler": {}, **more})
+    assert not validator.is_valid({"extends": 3, **more})
 
 
 @pytest.mark.parametrize(

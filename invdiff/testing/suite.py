@@ -15,6 +15,8 @@ from .prior import prior_checks
 from .subjects import ToyBlur
 
 Expected = Mapping[str, str]
+SUITES = ("degradation", "prior", "guidance")
+"""The roles that there are checks for."""
 
 
 def checks_of(component: Any) -> list[Check]:
