@@ -99,7 +99,7 @@ def cost(prior: PriorNet, guidance: Sequence[Guidance], steps: int, size: int) -
             f"prior.{name}": fake.from_tensor(value.detach()) for name, value in prior.state_dict().items()
         }
         forward = _count(prior, shapes, size, False)
-        whole = _count(prior, shapes, size, gradient)
+        whole = _count(prior, shapes, size, gradient) if gradient else forward
     weights = sum(p.numel() * p.element_size() for p in prior.parameters())
     return Cost(size, sum(p.numel() for p in prior.parameters()), forward[0], whole[0], steps, weights + whole[1])
 

@@ -17,7 +17,7 @@ from .results import Results, Row
 from .tables import Table, columns_of, number, title
 from .trace import kernel_panels, read_kernel
 
-_QUALITY = 90
+_QUALITY = 95
 TRUTH = "truth"
 
 _STYLE = """

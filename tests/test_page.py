@@ -1,0 +1,200 @@
+"""``report.html``: whole, from no network, and at work in a browser, on a phone's width as well."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A Chromium: the one that is there, or Debian's, where this machine is Debian and may be added to."""
+    found = next((path for path in map(shutil.which, BROWSERS) if path), None)
+    if found is None and os.environ.get("INVDIFF_NO_INSTALL"):
+        pytest.skip("no Chromium, and INVDIFF_NO_INSTALL is set")
+    if found is None and shutil.which("apt-get") and os.geteuid() == 0:
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for command in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
+            subprocess.run(["apt-get", "-qq", *command], env=environment, capture_output=True, timeout=240, check=False)
+        found = shutil.which("chromium")
+    if found is None:
+        pytest.skip("no Chromium, and none could be installed (Debian: apt-get install chromium)")
+    return found
+
+
+@pytest.fixture
+def page(cli, recipe, picture, tmp_path):
+    """The page of a small evaluation with everything in it, and awkward names."""
+    for i, name in enumerate(("a <b>.png", "plain.png", "third.png")):
+        picture(name, 64, 72, seed=i, folder=tmp_path / 'data "set"')
+    options = ["--kernels", "gaussian8", "--repeat", "2", "--method", "bicubic", "--method", "oracle", "--trace"]
+    variant = 'one "step" & no more: sampler.steps=1'
+    done = cli("eval", recipe(), tmp_path / 'data "set"', "-o", tmp_path / "out", *options, "--variant", variant)
+    assert done.code == 0, done.err
+    return tmp_path / "out" / "report.html"
+
+
+class Tags(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.open = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+        if tag not in ("img", "meta", "input", "br", "line", "circle", "polyline"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_one_file_from_no_network(page):
+    text = page.read_text()
+    tags = Tags(text)
+    assert tags.open == []
+    for _, attributes in tags.found:
+        for name in ("src", "href", "xlink:href", "srcset", "data", "action"):
+            assert (attributes.get(name) or "data:").startswith("data:")
+    assert "@import" not in text
+    assert "url(" not in text
+    assert set(re.findall(r"https?://[^\s\"'<]+", text)) <= {"http://www.w3.org/2000/svg"}
+    policy = next(
+        a["content"] for t, a in tags.found if t == "meta" and "content" in a and "default-src" in a["content"]
+    )
+    assert "default-src 'none'" in policy
+
+
+def test_names_are_text(page):
+    text = page.read_text()
+    assert "a <b>" not in text
+    assert "a &lt;b&gt;" in text
+    values = {a["value"] for t, a in Tags(text).found if t == "option"}
+    assert values == {"bicubic", "tiny", 'one "step" & no more', "oracle", "truth"}
+
+
+def test_pictures_are_those_on_disk(page):
+    """Each case shows its measurement, each method's result and the truth; JPEG, so near and not equal."""
+    tags = [a for t, a in Tags(page.read_text()).found if t == "img"]
+    after = [a for a in tags if a.get("class") == "after"]
+    assert len([a for a in tags if a.get("class") == "before"]) == 3  # a picture once, whatever the kernels
+    assert len(after) == 3 * 5
+    folder = next(p for p in (page.parent / "pictures").iterdir())
+    paths = {"truth": sorted((folder / "_truth").glob("*.png"))[0], "tiny": sorted((folder / "tiny").glob("*.png"))[0]}
+    for name in paths:
+        (tag,) = (a for a in after[:5] if a["data-method"] == name)
+        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(tag["src"].partition(",")[2])))).astype(float)
+        errors = {n: np.abs(shown - np.asarray(Image.open(p).convert("RGB"))).mean() for n, p in paths.items()}
+        assert errors[name] == min(errors.values()) < 6
+
+
+def test_how_many_pictures(cli, recipe, page, tmp_path):
+    options = ["--kernels", "gaussian8", "--repeat", "2", "--pictures", "1", "--quiet"]
+    cli("eval", recipe(), tmp_path / 'data "set"', "-o", tmp_path / "out", *options)
+    text = page.read_text()
+    assert text.count('class="before"') == 1
+    assert "5 more pictures and kernels are in the folder" in text
+
+
+def test_the_table_is_the_summarys(page):
+    text = page.read_text()
+    cells = [html.unescape(c) for c in re.findall(r"<t[hd](?: [^>]*)?>(.*?)</t[hd]>", text)]
+    lines = (page.parent / "summary.md").read_text().splitlines()
+    rows = [line.strip("|").split("|") for line in lines if line.startswith("| ")]
+    want = [cell.strip() for row in rows for cell in row]
+    assert cells == want
+
+
+PROBE = """
+<script>
+const out = {};
+out.images = [...document.images].every(i => i.complete && (i.naturalWidth > 0));
+const figure = document.querySelector(".compare"), stage = figure.querySelector(".stage");
+const range = stage.querySelector("input"), select = figure.querySelector("select");
+const clip = () => getComputedStyle(stage.querySelector(".after:not([hidden])")).clipPath;
+out.start = clip();
+range.value = 20; range.dispatchEvent(new Event("input"));
+out.moved = clip();
+out.shown = stage.querySelector(".after:not([hidden])").dataset.method;
+out.numbers = figure.querySelector(".numbers").textContent;
+select.value = "truth"; select.dispatchEvent(new Event("change"));
+out.chosen = [...stage.querySelectorAll(".after:not([hidden])")].map(i => i.dataset.method);
+const box = stage.getBoundingClientRect();
+out.slider = range.getBoundingClientRect().width === box.width;
+out.same = stage.querySelector(".before").getBoundingClientRect().width ===
+  stage.querySelector(".after:not([hidden])").getBoundingClientRect().width;
+out.width = document.documentElement.clientWidth;
+out.scroll = document.documentElement.scrollWidth;
+out.columns = getComputedStyle(document.querySelector(".pictures")).gridTemplateColumns.split(" ").length;
+out.plots = [...document.querySelectorAll(".plots svg")].map(s => s.getBoundingClientRect().width);
+out.requests = performance.getEntriesByType("resource").map(e => e.name).filter(n => !n.startsWith("data:"));
+const report = document.createElement("pre"); report.id = "probe"; report.textContent = JSON.stringify(out);
+document.body.append(report);
+</script></body>
+"""
+
+
+@pytest.fixture
+def opened(browser, page, tmp_path):
+    """Opens the page at a width and returns what a probe in it found."""
+
+    def open_at(width):
+        probed = tmp_path / "probed.html"
+        # A frame, because a browser's window cannot be as narrow as a phone.
+        inner = page.read_text().replace("</body>", PROBE)
+        frame = (
+            f'<iframe style="border:0;width:{width}px;height:800px" srcdoc="{html.escape(inner, quote=True)}"></iframe>'
+        )
+        take = """<script>onload = () => { const f = document.querySelector("iframe");
+          document.body.append(Object.assign(document.createElement("pre"),
+            {id: "taken", textContent: f.contentDocument.querySelector("#probe").textContent})); }</script>"""
+        probed.write_text(f"<!doctype html><body>{frame}{take}</body>", encoding="utf-8")
+        flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+        flags += " --disable-component-update --disable-sync --virtual-time-budget=10000 --window-size=1400,1000"
+        command = [browser, *flags.split(), f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", probed.as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        taken = re.search(r'<pre id="taken">(.*?)</pre>', done.stdout)
+        assert taken, done.stderr[-2000:]
+        return json.loads(html.unescape(taken[1]))
+
+    return open_at
+
+
+def test_in_a_browser(opened):
+    found = opened(1100)
+    assert found["images"]
+    assert found["start"] == "inset(0px 0px 0px 50%)"
+    assert found["moved"] == "inset(0px 0px 0px 20%)"
+    assert found["shown"] == "tiny"
+    assert re.match(r"PSNR-Y ↑ \d+\.\d\d", found["numbers"])
+    assert found["chosen"] == ["truth"]
+    assert found["slider"]
+    assert found["same"]
+    assert found["requests"] == []
+    assert found["columns"] > 1
+    assert found["scroll"] <= found["width"]
+
+
+def test_on_a_phone(opened):
+    found = opened(375)
+    assert 350 <= found["width"] <= 375  # less a scroll bar
+    assert found["scroll"] <= found["width"]  # tables scroll inside, the page does not
+    assert found["columns"] == 1
+    assert all(250 < width <= 375 for width in found["plots"])
+    assert found["moved"] == "inset(0px 0px 0px 20%)"
