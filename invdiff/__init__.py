@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 from .degradation import BoxSpace, Degradation, DegradationSettings, KernelSpace, ParameterSpace
 from .errors import InvdiffError
 from .guidance import Estimate, Guidance, Step
+from .kernel_set import KernelSet, TestKernel
+from .method import Case, Method, Restored
 from .pipeline import Pipeline, Restoration, load
 from .prior import Output, Prediction, PriorNet, PriorSettings
 from .schedule import NoiseSchedule
@@ -28,12 +30,15 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BoxSpace",
+    "Case",
     "Degradation",
     "DegradationSettings",
     "Estimate",
     "Guidance",
     "InvdiffError",
+    "KernelSet",
     "KernelSpace",
+    "Method",
     "NoiseSchedule",
     "Output",
     "ParameterSpace",
@@ -42,8 +47,10 @@ __all__ = [
     "PriorNet",
     "PriorSettings",
     "Restoration",
+    "Restored",
     "Settings",
     "Step",
+    "TestKernel",
     "load",
     "load_prior",
 ]

@@ -6,6 +6,7 @@ from the environment that runs the tests, which is last on its path.
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
 import os
@@ -99,7 +100,7 @@ def test_ours_is_the_wheel(place):
 
 
 def test_is_listed_with_its_owner(place):
-    assert "haze           invdiff-haze 2.3       unknown uniform haze" in place.run("invdiff", "plugins").stdout
+    assert "haze            invdiff-haze 2.3       unknown uniform haze" in place.run("invdiff", "plugins").stdout
     listing = json.loads(place.run("invdiff", "plugins", "--json").stdout)
     (haze,) = [c for c in listing["components"] if c["kind"] == "haze"]
     assert (haze["role"], haze["owner"], haze["conflict"]) == ("degradation", "invdiff-haze 2.3", False)
@@ -203,7 +204,7 @@ def test_a_first_party_plugin_stands_alone(place):
     place.run("pip", "install", package)
     try:
         only = {"INVDIFF_PLUGINS": "shaken,mcformer,kernel_guidance"}
-        assert "motion         invdiff-shaken 2.3" in place.run("invdiff", "plugins", **only).stdout
+        assert "motion          invdiff-shaken 2.3" in place.run("invdiff", "plugins", **only).stdout
         place.run("invdiff", "check", "motion", **only)
     finally:
         place.run("pip", "uninstall", "-y", "invdiff-shaken")
@@ -219,13 +220,17 @@ def test_the_page_from_an_empty_folder_to_a_restored_picture(place, tmp_path):
         for language, block in re.findall(r"^```(\w+)\n(.*?)^```", page, flags=re.M | re.S):
             if language in ("python", "yaml") and block.startswith("# "):
                 file = tmp_path / block.splitlines()[0].removeprefix("# ")
-                assert file.exists(), file  # it replaces what new-plugin wrote
+                assert file.parent.is_dir(), file  # in what new-plugin wrote
                 file.write_text(block)
             for line in block.splitlines() if language == "sh" else ():
                 short = "--set train.steps=2 --set train.batch=1" if "invdiff train" in line else ""
                 place.run(*shlex.split(f"{line} {short}", comments=True))
         with Image.open(tmp_path / "out" / "photo.png") as restored:
             assert restored.size == (451, 300)
+        with (tmp_path / "runs" / "measured" / "results.csv").open(newline="") as table:
+            rows = {row["method"]: float(row["psnr_rgb"]) for row in csv.DictReader(table)}
+        assert list(rows) == ["unrestored", "undo", "gamma"]
+        assert rows["undo"] > rows["unrestored"]
     finally:
         place.work = before
         place.run("pip", "uninstall", "-y", "invdiff-gamma")
