@@ -34,6 +34,11 @@ class _Group(click.Group):
                 text = error.format_message() if isinstance(error, click.ClickException) else one_line(error)
                 click.echo(f"error: {' '.join(text.split())}", err=True)
             sys.exit(EXIT_USER)
+        except OSError as error:  # no leave to read or write, a full disk, a name too long
+            if "--debug" in sys.argv:
+                traceback.print_exc()
+            click.echo(f"error: {error.filename or 'system'}: {error.strerror or one_line(error)}", err=True)
+            sys.exit(EXIT_USER)
         except click.Abort:
             click.echo("interrupted", err=True)
             sys.exit(EXIT_INTERRUPTED)
@@ -188,7 +193,7 @@ def evaluate(
 ) -> None:
     """Measure RECIPE (a file, or a folder of recipes) on folders DATA of clean pictures, and others beside it."""
     from .console import EvalDisplay
-    from .evaluate import prepare
+    from .prepare import prepare
 
     _deterministic()
     work = prepare(
@@ -214,7 +219,7 @@ def evaluate(
             for event in work.run():
                 display.show(event)
         except KeyboardInterrupt:
-            work.publish()
+            work.publish(interrupted=True)
             display.finish(interrupted=True)
             sys.exit(EXIT_INTERRUPTED)
         work.publish()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InvdiffError, PluginError, RecipeError, one_line
-from .files import slug
 from .method import Case, Method, Restored
 from .pipeline import Pipeline, load
 from .plugins import Registry, Role
@@ -109,10 +109,13 @@ def gather(
         solvers.append(Solver(pipeline.recipe.name, pipeline))
     main = solvers[0].pipeline
     for text in variants:
-        label, changes = _label_and_changes(text)
+        label, changes = label_and_changes(text)
         if ":" not in text or not label:
             raise InvdiffError(f"--variant {text}: write it as 'label: key=value key=value'")
-        pipeline = load(files[0], overrides=[*overrides, *changes], seed=seed, device=device)
+        try:
+            pipeline = load(files[0], overrides=[*overrides, *changes], seed=seed, device=device)
+        except InvdiffError as error:
+            raise InvdiffError(str(error).replace("--set ", f"--variant {label}: ", 1)) from None
         solvers.append(Solver(label, pipeline))
     operator = main.recipe.resolved()["degradation"]
     for solver in solvers:
@@ -128,8 +131,8 @@ def gather(
     found += solvers
     if ORACLE in methods:
         found.append(Oracle(ORACLE, main))
-    names = [slug(c.label) for c in found]
-    twice = [c.label for c in found if names.count(slug(c.label)) > 1]
+    labels = [c.label for c in found]
+    twice = [label for label in labels if labels.count(label) > 1]
     if twice:
         raise InvdiffError(f"two rows would be called '{twice[0]}': give each recipe and variant its own name")
     return found
@@ -147,14 +150,14 @@ def recipes_of(place: Path) -> list[Path]:
 
 def build_kind(role: Role, text: str, registry: Registry, option: str) -> tuple[Part, Any]:
     """A registered component from ``"kind"`` or ``"kind: key=value key=value"``, and its settings."""
-    kind, changes = _label_and_changes(text)
+    kind, changes = label_and_changes(text)
     try:
         part = part_without_recipe(registry.get(role, kind), changes)
         return part, part.component.cls(part.settings)
     except PluginError as error:
         raise PluginError(f"{option} {text}: {error}") from None
-    except InvdiffError:
-        raise
+    except InvdiffError as error:
+        raise InvdiffError(str(error).replace("--set ", f"{option} {kind}: ", 1)) from None
     except Exception as error:  # a foreign component may raise anything
         raise PluginError(f"{option} {text}: cannot be built: {type(error).__name__}: {one_line(error)}") from error
 
@@ -164,13 +167,20 @@ def _other(text: str, registry: Registry, main: Pipeline) -> Other:
     reason = method.unfit(main.degradation)
     if reason:
         raise InvdiffError(f"--method {text}: {reason}")
-    return Other(text, part, method)
+    return Other(label_of(text), part, method)
 
 
 def _is_recipe(text: str) -> bool:
     return text.endswith((".yaml", ".yml"))
 
 
-def _label_and_changes(text: str) -> tuple[str, list[str]]:
+def label_and_changes(text: str) -> tuple[str, list[str]]:
+    """``"label: a.b=c d=[1, 2]"`` in its parts; a value goes on to the next ``key=``, so it may hold spaces."""
     label, _, changes = text.partition(":")
-    return label.strip(), changes.split()
+    return label.strip(), [c for c in re.split(r"\s+(?=[A-Za-z_][\w.]*=)", changes.strip()) if c]
+
+
+def label_of(text: str) -> str:
+    """The same, put together again: one way to write each."""
+    label, changes = label_and_changes(text)
+    return f"{label}: {' '.join(changes)}" if changes else label

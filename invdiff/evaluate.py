@@ -5,40 +5,38 @@ from __future__ import annotations
 import hashlib
 import time
 import traceback
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import images, metrics
-from .contenders import Contender, Solver, build_kind, gather
+from .contenders import Contender, Solver
 from .degradation import Degradation, KernelSpace
 from .errors import ImageError, InvdiffError, one_line
-from .fid import Inception, distances, find_inception
-from .files import content_of, slug, stream, write_atomic
-from .kernel_files import SUFFIXES as KERNEL_SUFFIXES
-from .kernel_set import FileKernels, KernelSet, OwnKernels, TestKernel, draw
-from .lpips import LPIPS, find_networks
+from .fid import Inception, distances
+from .files import content_of, stream, write_atomic
+from .kernel_set import KernelSet, OwnKernels, TestKernel, draw
+from .lpips import LPIPS
 from .measure import REACH, border_of, parameter_metrics, picture_metrics, residual_rms
 from .method import Case, Restored
-from .plugins import registry as installed
 from .publish import publish
 from .report import array_bytes, is_kernel
 from .results import Place, Results, Row
 from .sampler import StepRecord
 
 _NOISE = 32  # random stream
+OWN = "own"
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A folder of clean pictures (or a single one): stems and files, by name."""
+    """A folder of clean pictures, or some of them: what each is called, and its file."""
 
     name: str
+    folder: Path
     files: list[tuple[str, Path]]
 
 
@@ -47,7 +45,7 @@ class Options:
     """How an evaluation is done, beyond who takes part."""
 
     kernels: KernelSet = field(default_factory=OwnKernels)
-    kernels_label: str = "own"
+    kernels_label: str = OWN
     repeat: int | None = None
     networks: Sequence[LPIPS] = ()
     inception: Inception | None = None
@@ -71,68 +69,6 @@ class Event:
     skipped: bool = False
 
 
-def prepare(
-    recipe: Path,
-    data: Sequence[Path],
-    folder: Path,
-    *,
-    kernels: str | None = None,
-    limit: int | None = None,
-    methods: Sequence[str] = (),
-    variants: Sequence[str] = (),
-    lpips: Path | None = None,
-    fid: Path | None = None,
-    overrides: Sequence[str] = (),
-    seed: int | None = None,
-    device: str = "auto",
-    **others: Any,
-) -> Evaluation:
-    """An evaluation from what a command line says; every mistake in it is an error here, before anything is restored.
-
-    ``kernels`` is a registered set (``"kind: key=value"``) or a file or folder of measured ones; None is what the
-    recipe's operator draws. ``others`` are fields of :class:`Options`.
-    """
-    datasets = find_datasets(data, limit)
-    contenders = gather(recipe, installed(), methods, variants, overrides, seed, device)
-    networks, notes = find_networks(lpips)
-    inception, lines = find_inception(fid)
-    options = Options(networks=networks, inception=inception, notes=[*notes, *lines], **others)
-    if kernels is not None:
-        operator = next(c for c in contenders if isinstance(c, Solver)).pipeline.degradation
-        options.kernels, options.kernels_label = find_kernels(kernels, operator)
-    return Evaluation(contenders, datasets, folder, options)
-
-
-def find_kernels(text: str, operator: Degradation) -> tuple[KernelSet, str]:
-    """A set of kernels and its label, from a registered name or from a file or folder."""
-    if not isinstance(operator.parameters, KernelSpace):
-        raise InvdiffError(f"--kernels {text}: the recipe's operator has no kernel")
-    kind = text.partition(":")[0].strip()
-    path = Path(text)
-    if kind not in installed().kinds("kernels") and (path.exists() or path.suffix.lower() in KERNEL_SUFFIXES):
-        return FileKernels(path, operator), path.stem
-    return build_kind("kernels", text, installed(), "--kernels")[1], text
-
-
-def find_datasets(places: Sequence[Path], limit: int | None = None) -> list[Dataset]:
-    """Folders of pictures, the first ``limit`` of each by name; an error that names one without any."""
-    found = []
-    for place in places:
-        files = images.list_images(place)[:limit]
-        stems = Counter(slug(p.stem) for p in files)
-        named = [(p.stem if stems[slug(p.stem)] == 1 else p.name.replace(".", "_"), p) for p in files]
-        written = Counter(slug(name) for name, _ in named)
-        clash = [path for name, path in named if written[slug(name)] > 1]
-        if clash:
-            raise InvdiffError(f"{clash[0]}: another picture of the folder has nearly the same name: rename one")
-        found.append(Dataset(place.resolve().name if place.is_dir() else place.stem, named))
-    names = Counter(dataset.name for dataset in found)
-    for name, count in names.items():
-        if count > 1:
-            raise InvdiffError(f"two datasets are called '{name}': evaluate them into folders of their own")
-    return found
-
-
 class Evaluation:
     """One folder of results. ``run()`` does what is missing in it."""
 
@@ -149,7 +85,9 @@ class Evaluation:
         self.results.claim(
             recipe.name,
             {"seed": recipe.seed, "degradation": recipe.resolved()["degradation"], "crop": recipe.input.crop},
-            {c.label: c.identity() for c in contenders},
+            methods={c.label: c.identity() for c in contenders},
+            kernels={options.kernels_label: options.kernels.identity()},
+            data={d.name: str(d.folder) for d in datasets},
         )
         self.failures: list[str] = []
         self.total = sum(len(d.files) for d in datasets) * self.repeat * len(contenders)
@@ -159,30 +97,32 @@ class Evaluation:
         done = 0
         for dataset in self.datasets:
             for stem, path in dataset.files:
-                share = self.repeat * len(self.contenders)
+                left = self.repeat * len(self.contenders)
                 try:
                     clean = self._clean(path)
-                    kernels = self._kernels(clean)
+                    for kernel in self._kernels(clean):
+                        case = self._case(clean, kernel)
+                        for contender in self.contenders:
+                            place = Place(dataset.name, stem, self.options.kernels_label, kernel.name, contender.label)
+                            left -= 1
+                            done += 1
+                            yield self._one(place, contender, case, clean, done)
                 except Exception as error:
-                    done += share
+                    done += left
                     yield Event(done, self.total, stem, failure=self._failed(str(path), error))
-                    continue
-                for kernel in kernels:
-                    case = self._case(clean, kernel)
-                    for contender in self.contenders:
-                        place = Place(dataset.name, stem, self.options.kernels_label, kernel.name, contender.label)
-                        done += 1
-                        yield self._one(place, contender, case, clean, done)
 
-    def publish(self) -> None:
+    def publish(self, *, interrupted: bool = False) -> None:
         """Write the tables and the page from all that is in the folder, from earlier calls too."""
+        self.results.read()
+        inception = None if interrupted else self.options.inception
+        made = {name for row in self.results.rows.values() for name in row.values}
         recipe, settings = self.main.recipe, self.operator.settings
         crop = "whole pictures" if recipe.input.crop is None else f"centre crops of {recipe.input.crop}"
         facts = [
             f"Recipe {recipe.path}, seed {recipe.seed}; {crop}; noise {settings.noise_sigma:g} on [0, 1], "
             f"{'rounded to 8 bits' if settings.quantize else 'not rounded'}; {self.main.device.type}, "
             f"{torch.get_num_threads()} threads, torch {torch.__version__}.",
-            *self.options.notes,
+            *(note for note in self.options.notes if note.partition(" ")[0] not in made),
         ]
         publish(
             self.results,
@@ -190,7 +130,7 @@ class Evaluation:
             name=f"Evaluation of {recipe.name}",
             facts=facts,
             failures=self.failures,
-            fid=distances(self.options.inception, self.results) if self.options.inception else None,
+            fid=distances(inception, self.results) if inception else None,
             first=next(c.label for c in self.contenders if isinstance(c, Solver)),
             pictures=self.options.pictures,
         )
@@ -198,20 +138,33 @@ class Evaluation:
     def _one(self, place: Place, contender: Contender, case: Case, clean: Tensor, done: int) -> Event:
         digest = hashlib.sha256(str(content_of(case.y, case.parameters, clean)).encode()).hexdigest()[:16]
         label = f"{place.picture}, {place.method}"
+        self.results.drop_others(place, digest)
         known = self.results.rows.get(place)
-        if known is not None and known.digest == digest and self._complete(known, contender):
-            return Event(done, self.total, label, known, skipped=True)
         try:
+            if known is not None and self._restored(known, contender):
+                row = self._with_lpips(known, self.operator.frame(clean))
+                return Event(done, self.total, label, row, skipped=row is known)
             row = self._restore(place, contender, case, clean, digest)
         except Exception as error:
             what = f"{place.dataset}/{place.picture}, {place.kernel}, {place.method}"
             return Event(done, self.total, label, failure=self._failed(what, error))
         return Event(done, self.total, label, row)
 
-    def _complete(self, row: Row, contender: Contender) -> bool:
-        wanted = {f"lpips_{network.network}" for network in self.options.networks}
+    def _restored(self, row: Row, contender: Contender) -> bool:
+        """Whether an earlier call left the picture, and the steps if they are asked for."""
         traced = row.trace or not (self.options.trace and contender.traced)
-        return wanted <= set(row.values) and bool(traced) and self.results.path(row.place, ".png").is_file()
+        return bool(traced) and self.results.path(row.place, ".png").is_file()
+
+    def _with_lpips(self, row: Row, framed: Tensor) -> Row:
+        """The row, with distances that it lacks measured on its saved picture, which is what they are taken of."""
+        missing = [n for n in self.options.networks if f"lpips_{n.network}" not in row.values]
+        if not missing:
+            return row
+        image = images.load(self.results.path(row.place, ".png")).pixels
+        found = {f"lpips_{network.network}": network(image, framed) for network in missing}
+        row = replace(row, values={**row.values, **_written(found)})
+        self.results.save(row)
+        return row
 
     def _failed(self, what: str, error: Exception) -> str:
         if self.options.debug:
@@ -228,8 +181,10 @@ class Evaluation:
         space = self.operator.parameters
         if isinstance(space, KernelSpace) and min(height, width) < space.size:
             raise ImageError(f"{path}: {width}x{height} pixels are smaller than the kernel, {space.size}x{space.size}")
-        self.operator.output_shape((height, width))  # refuses a picture that is too small
-        return photo.cropped(height, width, centre=side is not None).pixels
+        clean = photo.cropped(height, width, centre=side is not None).pixels
+        for shown in (clean, self.operator.frame(clean)):  # what is restored is blurred once more, to be measured
+            self.operator.output_shape((shown.shape[-2], shown.shape[-1]))  # refuses a picture that is too small
+        return clean
 
     def _kernels(self, clean: Tensor) -> list[TestKernel]:
         return draw(self.options.kernels, self.repeat, self.operator, self.main.recipe.seed, content_of(clean))
@@ -244,18 +199,34 @@ class Evaluation:
 
     def _restore(self, place: Place, contender: Contender, case: Case, clean: Tensor, digest: str) -> Row:
         framed = self.operator.frame(clean)
-        steps: list[StepRecord] = []
+        trace: list[dict[str, str]] = []
+        first: list[Tensor] = []
+        watching = 0.0
+
+        def watch(record: StepRecord) -> None:
+            nonlocal watching
+            since = time.monotonic()
+            trace.append(self._step(record, case, clean, contender.estimates))
+            if not first and contender.estimates and record.theta is not None:
+                first.append(record.theta[0].cpu())
+            watching += time.monotonic() - since
+
         started = time.monotonic()
-        found = contender.restore(case, steps.append if self.options.trace and contender.traced else None)
-        seconds = time.monotonic() - started
+        found = contender.restore(case, watch if self.options.trace and contender.traced else None)
+        seconds = time.monotonic() - started - watching
         if found.image.shape != framed.shape or not bool(found.image.isfinite().all()):
             shapes = f"{tuple(found.image.shape)} for {tuple(framed.shape)}"
             raise ImageError(f"the method's image is of the wrong size, or not finite ({shapes})")
         values = self._measured(found, case, clean)
         values["noise_rms"], values["seconds"] = case.noise, seconds
-        trace = [self._step(s, case, clean, contender.estimates) for s in steps]
-        row = Row(place, digest, _written(values), trace)
-        self._save(row, found, case, framed, steps)
+        known = self.results.rows.get(place)  # whose picture is gone, or which has no trace: keep the rest
+        row = Row(
+            place,
+            digest,
+            {**(known.values if known else {}), **_written(values)},
+            trace or (known.trace if known else []),
+        )
+        self._save(row, found, case, framed, first)
         return row
 
     def _measured(self, found: Restored, case: Case, clean: Tensor) -> dict[str, float]:
@@ -284,7 +255,7 @@ class Evaluation:
             values |= parameter_metrics(record.theta[0].cpu(), case.parameters, clean, self.operator)
         return {"step": str(record.index + 1), "t": str(record.t), **_written(self._named(values))}
 
-    def _save(self, row: Row, found: Restored, case: Case, framed: Tensor, steps: list[StepRecord]) -> None:
+    def _save(self, row: Row, found: Restored, case: Case, framed: Tensor, first: list[Tensor]) -> None:
         """A result's files, its record last."""
         results, place = self.results, row.place
         shown = self.operator.frame(self.operator.baseline(case.y[None])[0])
@@ -292,8 +263,7 @@ class Evaluation:
         images.save_png(images.Photo(shown).to_array(), results.path(place, ".png", "_input"))
         images.save_png(images.Photo(found.image).to_array(), results.path(place, ".png"))
         kernels = [(case.parameters, ".npy", "_kernels"), (found.parameters, ".kernel.npy", "")]
-        if found.parameters is not None and steps and steps[0].theta is not None:
-            kernels.append((steps[0].theta[0].cpu(), ".first.npy", ""))
+        kernels += [(kernel, ".first.npy", "") for kernel in first]
         for kernel, suffix, part in kernels:
             if kernel is not None and is_kernel(kernel):
                 write_atomic(results.path(place, suffix, part), array_bytes(kernel))

@@ -168,7 +168,7 @@ def _counters(known: dict[str, Tensor], tensors: dict[str, Tensor]) -> dict[str,
 @torch.no_grad()
 def features(network: Inception, files: Iterable[Path]) -> np.ndarray:
     """``(N, 2048)`` of picture files, one by one, so that sizes may differ."""
-    found = [network(images.load(file).pixels[None])[0].double().numpy() for file in files]
+    found = [network(images.load(file).pixels[None])[0].double().numpy() for file in files if file.is_file()]
     return np.stack(found) if found else np.zeros((0, FEATURES))
 
 

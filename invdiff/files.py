@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import tempfile
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -56,9 +56,10 @@ def stream(*key: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state[0]) << 31 ^ int(state[1]))
 
 
-def slug(text: str) -> str:
-    """A file name that still says what ``text`` says."""
-    return re.sub(r"[^A-Za-z0-9.=+-]+", "_", text).strip("_.") or "x"
+def file_name(text: str) -> str:
+    """A file name for any text, another for each: what a name cannot hold is percent-encoded, hidden ones included."""
+    name = quote(text, safe=" =+,")
+    return f"%{ord(name[0]):02X}{name[1:]}" if name[:1] in ("_", ".", " ") else name
 
 
 def content_of(*tensors: Tensor) -> list[int]:

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import FlopCounterMode
 
+from .errors import RecipeError
 from .guidance import Guidance
 from .pipeline import build_untrained_prior, build_weighted_prior
 from .plugins import registry as installed
@@ -50,6 +51,8 @@ def recipe_cost(path: Path, size: int, overrides: Sequence[str] = ()) -> Cost:
     recipe = load_recipe(path, registry, overrides)
     named = recipe.prior.settings.weights is not None
     prior = build_weighted_prior(recipe.prior, registry) if named else build_untrained_prior(recipe.prior, recipe.seed)
+    if recipe.sampler.steps > len(prior.schedule):
+        raise RecipeError(f"{recipe.where('sampler.steps')}: the prior has {len(prior.schedule)} steps at most")
     if recipe.sampler.tile:
         prior = TiledPrior(prior, recipe.sampler.tile, recipe.sampler.overlap)
     guidance = [part.component.cls(part.settings) for part in recipe.guidance]

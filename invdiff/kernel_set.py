@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from .degradation import Degradation
-from .files import stream
+from .errors import PluginError
+from .files import content_of, stream
 from .kernel_files import read_kernels
 from .settings import Settings
 
@@ -40,6 +41,10 @@ class KernelSet(ABC):
     def __init__(self, settings: Any = None) -> None:
         self.settings = settings if settings is not None else self.Settings()
 
+    def identity(self) -> dict[str, Any]:
+        """What its kernels follow from, besides seeds."""
+        return {"set": type(self).__name__, **self.settings.model_dump(mode="json")}
+
     @abstractmethod
     def kernel(self, index: int, degradation: Degradation, generator: torch.Generator) -> TestKernel:
         """The ``index``-th kernel, of the operator's size; a family draws from ``generator`` and needs no index."""
@@ -60,6 +65,9 @@ class FileKernels(KernelSet):
         self.kernels = [m.kernel.float() for m in read_kernels(path, degradation.parameters.shape[0])]
         self.count = len(self.kernels)
 
+    def identity(self) -> dict[str, Any]:
+        return {"content": content_of(*self.kernels)}
+
     def kernel(self, index: int, degradation: Degradation, generator: torch.Generator) -> TestKernel:
         return TestKernel(f"measured {index + 1}", self.kernels[index])
 
@@ -72,4 +80,8 @@ def draw(kernels: KernelSet, repeat: int, degradation: Degradation, seed: int, d
     order = list(range(repeat))
     if kernels.count is not None:
         order = torch.randperm(kernels.count, generator=stream(seed, _ORDER, *digest))[:repeat].tolist()
-    return [kernels.kernel(index, degradation, stream(seed, _KERNEL, index, *digest)) for index in sorted(order)]
+    found = [kernels.kernel(index, degradation, stream(seed, _KERNEL, index, *digest)) for index in sorted(order)]
+    names = [kernel.name for kernel in found]
+    if len(set(names)) < len(names):
+        raise PluginError(f"a set of kernels gives two of them one name: {', '.join(names)}")
+    return found

@@ -17,8 +17,8 @@ from .results import Results, Row
 from .tables import Table, columns_of, number, title
 from .trace import kernel_panels, read_kernel
 
-_QUALITY = 95
-TRUTH = "truth"
+_QUALITY, _SIDE = 95, 1024
+_TRUTH = " truth"  # labels have no space in front
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8885; }
@@ -86,7 +86,11 @@ def page(
         body += ["<h2>From step to step</h2>", '<div class="plots">', *plots.values(), "</div>"]
     shown, left_out = _chosen(rows, pictures)
     if shown:
-        body += ["<h2>Pictures</h2>", "<p>Left of the line the measurement, right of it what you choose.</p>"]
+        body += [
+            "<h2>Pictures</h2>",
+            "<p>Left of the line the measurement, right of it what you choose. "
+            f"JPEG, at most {_SIDE} pixels wide or high; the folder has them as they are.</p>",
+        ]
         body += ['<div class="pictures">', *(_figure(results, case, names, first) for case in shown), "</div>"]
     if left_out:
         body.append(f'<p class="note">{left_out} more pictures and kernels are in the folder, not on this page.</p>')
@@ -127,7 +131,7 @@ def _figure(results: Results, case: Sequence[Row], names: Sequence[str], first: 
     place = case[0].place
     before = _picture(results.path(place, ".png", "_input"))
     choices = [(row.place.method, results.path(row.place, ".png"), _numbers(row, names)) for row in case]
-    choices.append((TRUTH, results.truth(place), ""))
+    choices.append((_TRUTH, results.truth(place), ""))
     start = first if any(label == first for label, _, _ in choices) else choices[0][0]
     what = f"{place.dataset}, {place.picture}, {place.kernels} {place.kernel}"
     afters, options = [], []
@@ -174,11 +178,12 @@ def _kernels(results: Results, case: Sequence[Row]) -> str:
 
 
 def _picture(path: Path) -> str:
-    """A picture as a data URI; JPEG, which is small enough for a page. Nothing where it is not on disk."""
+    """A picture as a data URI, made to fit a page: JPEG, shrunk if large. Nothing where it is not on disk."""
     try:
         with Image.open(path) as picture:
-            buffer = io.BytesIO()
-            picture.convert("RGB").save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
+            buffer, shown = io.BytesIO(), picture.convert("RGB")
+            shown.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+            shown.save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
     except OSError:
         return "data:,"
     return _uri("jpeg", buffer.getvalue())

@@ -10,7 +10,7 @@ from .files import write_atomic
 from .images import save_png
 from .page import page
 from .results import Results, columns
-from .tables import conventions, full_table, groups_of, paper_table, summary
+from .tables import conventions, full_table, groups_of, paper_table, summary, uneven
 from .trace import kernel_panels, plots, trace_csv
 
 _PANELS = 12
@@ -29,10 +29,13 @@ def publish(
 ) -> None:
     """Write what is made from the records. ``labels`` are the methods in their order, ``facts`` go under the title."""
     rows, names, fid = results.ordered(labels), columns(results.border), fid or {}
+    facts = [*facts, *uneven(rows, names)]
     results.write_csv(rows)
     write_atomic(results.folder / "summary.md", summary(name, rows, names, facts, fid, failures))
     drawn: dict[str, str] = {}
     traced = [row for row in rows if row.trace]
+    for stale in results.folder.glob("trace.*"):
+        stale.unlink()
     if traced:
         write_atomic(results.folder / "trace.csv", trace_csv(traced, names))
         drawn = plots(traced, names)

@@ -11,12 +11,12 @@ import io
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from .errors import InvdiffError
-from .files import make_folder, slug, write_atomic
+from .files import file_name, make_folder, write_atomic
 
 FORMAT = 1
 KEYS = ("dataset", "picture", "kernels", "kernel", "method")
@@ -35,7 +35,7 @@ class Place:
     @property
     def case(self) -> str:
         """File name, without suffix, of what belongs to this picture under this kernel."""
-        return f"{slug(self.picture)}.{slug(f'{self.kernels} {self.kernel}')}"
+        return "@".join(map(file_name, (self.picture, self.kernels, self.kernel)))
 
 
 @dataclass
@@ -78,53 +78,67 @@ class Results:
     def __init__(self, folder: Path, border: int) -> None:
         self.folder, self.border = make_folder(folder), border
         self.rows: dict[Place, Row] = {}
-        for file in sorted((folder / "pictures").glob("*/*/*.json")):
+        self.read()
+
+    def read(self) -> None:
+        """Every record that is on disk, another process's too."""
+        self.rows = {}
+        for file in sorted((self.folder / "pictures").glob("*/*/*.json")):
             row = _read_row(file)
             if row is not None and self.path(row.place, ".json") == file:
                 self.rows[row.place] = row
 
-    def claim(self, recipe: str, inputs: Mapping[str, Any], methods: Mapping[str, Mapping[str, Any]]) -> None:
-        """Make the folder this evaluation's; an error that names the first difference where it is another's."""
+    def claim(self, recipe: str, inputs: Mapping[str, Any], **named: Mapping[str, Any]) -> None:
+        """Make the folder this evaluation's; an error that names the first difference where it is another's.
+
+        ``named`` are methods, kernels and data by label: those of earlier calls are kept, what both know
+        must be the same.
+        """
         path = self.folder / "evaluation.json"
-        ours = json.loads(json.dumps({"inputs": inputs, "methods": methods}))
+        ours = json.loads(json.dumps({"inputs": inputs, **named}))
         theirs: dict[str, Any] = {}
         if path.exists():
             try:
                 theirs = json.loads(path.read_text(encoding="utf-8"))
-                known = {"inputs": theirs["inputs"], "methods": theirs["methods"]}
-                readable = theirs["format"] == FORMAT and all(isinstance(part, dict) for part in known.values())
+                readable = theirs["format"] == FORMAT and all(isinstance(theirs[part], dict) for part in ours)
             except (OSError, ValueError, KeyError, TypeError):
                 readable = False
             if not readable:
-                raise InvdiffError(f"{path}: not readable as an evaluation: choose another folder with -o") from None
-            # Methods may be added; those that both know must be the same.
-            both = [label for label in ours["methods"] if label in known["methods"]]
-            old, new = (
-                {"inputs": side["inputs"], "methods": {label: side["methods"][label] for label in both}}
-                for side in (known, ours)
-            )
-            difference = _first_difference(old, new)
+                raise InvdiffError(f"{path}: not readable as an evaluation: choose another folder with -o")
+            difference = f"recipe {recipe}" if theirs.get("recipe") != recipe else ""
+            for part in ours:
+                both = [key for key in theirs[part] if key in ours[part] or part == "inputs"]
+                old, new = ({key: side[part].get(key) for key in both} for side in (theirs, ours))
+                difference = difference or _first_difference(old, new, part)
             if difference:
                 raise InvdiffError(
                     f"{self.folder}: holds results of {theirs.get('recipe')} with other settings ({difference}): "
                     "choose another folder with -o"
                 )
-            ours["methods"] = {**theirs["methods"], **ours["methods"]}
-        whole = {"format": FORMAT, "recipe": theirs.get("recipe", recipe), **ours}
+            ours = {part: {**theirs[part], **found} for part, found in ours.items()}
+        whole = {"format": FORMAT, "recipe": recipe, **ours}
         write_atomic(path, json.dumps(whole, indent=2) + "\n")
 
     def path(self, place: Place, suffix: str, part: str = "") -> Path:
         """A file of a result; with ``part``, one that all methods share, such as the input."""
-        return self.folder / "pictures" / slug(place.dataset) / (part or slug(place.method)) / f"{place.case}{suffix}"
+        folder = self.folder / "pictures" / file_name(place.dataset) / (part or file_name(place.method))
+        return folder / f"{place.case}{suffix}"
 
     def truth(self, place: Place) -> Path:
-        return self.folder / "pictures" / slug(place.dataset) / "_truth" / f"{slug(place.picture)}.png"
+        return self.folder / "pictures" / file_name(place.dataset) / "_truth" / f"{file_name(place.picture)}.png"
 
     def save(self, row: Row) -> None:
         """Write a record, last of a result's files: where it stands, the others do."""
         self.rows[row.place] = row
         record = {**asdict(row.place), "digest": row.digest, "values": row.values, "trace": row.trace}
         write_atomic(self.path(row.place, ".json"), json.dumps(record) + "\n")
+
+    def drop_others(self, place: Place, digest: str) -> None:
+        """Forget what was made from another measurement in this place, by any method: the picture has changed."""
+        case = replace(place, method="")
+        for row in [r for r in self.rows.values() if replace(r.place, method="") == case and r.digest != digest]:
+            self.path(row.place, ".json").unlink(missing_ok=True)
+            del self.rows[row.place]
 
     def ordered(self, methods: Iterable[str] = ()) -> list[Row]:
         """All rows: by dataset, kernels, picture and kernel, then methods in the order given, others after them."""

@@ -8,10 +8,11 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from .errors import RecipeError, suggest
+from .errors import RecipeError, one_line, suggest
 
 Key = tuple[str | int, ...]
 _DEEPEST = 20
+_CHOICES = ("kind", "family")  # keys that say what the others beside them mean
 
 
 class Source:
@@ -41,7 +42,7 @@ class Source:
             source = cls(path, path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise RecipeError(f"{path}: no such recipe") from None
-        except (OSError, UnicodeDecodeError, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise RecipeError(f"{path}: cannot be read as a recipe ({error})") from None
         if "extends" in source.data:
             source._extend((*_above, path.resolve()))
@@ -51,10 +52,14 @@ class Source:
         place, name = self.where(("extends",)), self.data.pop("extends")
         if not isinstance(name, str) or not name:
             raise RecipeError(f"{place}: is the path of another recipe, got {name!r}")
-        below = self.path.parent / name
-        if below.resolve() in chain:
+        try:
+            below = self.path.parent / Path(name).expanduser()
+            circle, there = below.resolve() in chain, below.is_file()
+        except (OSError, ValueError, RuntimeError) as error:  # a name too long, a link to itself
+            raise RecipeError(f"{place}: no such recipe ({one_line(error)})") from None
+        if circle:
             raise RecipeError(f"{place}: {below} extends itself in a circle")
-        if not below.is_file():
+        if not there:
             raise RecipeError(f"{place}: no such recipe: {below}")
         base = Source.read(below, chain)
         replaced: list[Key] = []
@@ -144,7 +149,8 @@ class Source:
 
 def _merged(below: Any, above: Any, key: Key, replaced: list[Key]) -> Any:
     """Mappings key by key; anything else, and a component of another kind, as a whole, noted in ``replaced``."""
-    if isinstance(below, dict) and isinstance(above, dict) and above.get("kind") in (None, below.get("kind")):
+    same = isinstance(below, dict) and isinstance(above, dict)
+    if same and all(above.get(name) in (None, below.get(name)) for name in _CHOICES):
         merged = dict(below)
         for name, value in above.items():
             known = name in below

@@ -63,8 +63,10 @@ class Table:
     body: list[list[str]]
 
     def markdown(self) -> str:
-        lines = ["| " + " | ".join(self.head) + " |", "|---" * len(self.head) + "|"]
-        return "\n".join([*lines, *("| " + " | ".join(line) + " |" for line in self.body)]) + "\n"
+        head, *body = (
+            "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in (self.head, *self.body)
+        )
+        return "\n".join([head, "|---" * len(self.head) + "|", *body]) + "\n"
 
 
 def paper_table(rows: Sequence[Row], names: Sequence[str], fid: Mapping[tuple[str, str, str], float]) -> Table:
@@ -110,17 +112,35 @@ def _of(rows: Sequence[Row], group: Group, method: str) -> list[Row]:
     return [r for r in rows if (r.place.dataset, r.place.kernels) == group and r.place.method == method]
 
 
+def uneven(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
+    """A line for each dataset in which means are over different rows: not to be compared."""
+    found = []
+    for group in groups_of(rows):
+        here = [r for r in rows if (r.place.dataset, r.place.kernels) == group]
+        counts = {m: len(_of(here, group, m)) for m in methods_of(here)}
+        odd = [f"{m} {n}" for m, n in counts.items() if n < max(counts.values())]
+        for name in columns_of(here, names):
+            for method in counts:
+                has = sum(bool(r.values.get(name)) for r in _of(here, group, method))
+                odd += [f"{method} {has} of {title(name)}"] if 0 < has < counts[method] else []
+        if odd:
+            where = f"{group[0]}, kernels {group[1]}"
+            found.append(f"Not every row is there in {where} ({max(counts.values())}, but {', '.join(odd)}).")
+    return found
+
+
 def conventions(names: Sequence[str]) -> list[str]:
     """What each column means, for captions."""
     border = next(n for n in names if n.startswith("psnr_y")).rpartition("border")[2]
     return [
         f"PSNR-Y and SSIM-Y: luma of BT.601, {border} pixels of border left out; SSIM with a Gaussian window of 1.5",
         "PSNR-RGB: three channels, whole picture; shifted: after the best shift by up to 8 whole pixels, 8 inside",
-        "LPIPS 0.1, VGG or Alex, whole picture; all pictures rounded to 8 bits first",
+        "LPIPS 0.1, VGG or Alex, whole picture; pictures are rounded to 8 bits first",
         "kernel L1: sum of absolute differences, 0 to 2; shifted: after the best shift by whole pixels; kernel PSNR: "
         "peak is the true kernel's largest value; MNC: maximum normalised cross-correlation",
         "LR-PSNR: the truth degraded with the estimated kernel against the truth degraded with its own",
-        "residual: root mean square of y - A(x), to compare with that of noise and rounding",
+        "residual: root mean square of y - A(x), x unrounded, to compare with that of noise and rounding",
+        "FID: Inception's last pool, 2048 features; biased upwards where pictures are few",
         "means over all rows; seconds are restoring alone",
     ]
 
@@ -138,9 +158,6 @@ def summary(
     parts.append("Conventions: " + "; ".join(conventions(names)) + ".\n")
     for group in groups_of(rows):
         parts += [f"## {group[0]}, kernels {group[1]}\n", full_table(rows, names, group).markdown()]
-    counts = {len(_of(rows, g, m)) for g in groups_of(rows) for m in methods_of(rows)}
-    if len(counts) > 1:
-        parts.append("Not every method has every row: compare means over equal numbers of rows only.\n")
     if failures:
         parts.append("Left out:\n\n" + "".join(f"- {failure}\n" for failure in failures))
     return "\n".join(parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from html import escape
@@ -39,7 +40,7 @@ def curves(rows: Sequence[Row], column: str) -> dict[str, list[tuple[int, float]
     found: dict[str, dict[int, list[float]]] = {}
     for row in rows:
         for step in row.trace:
-            if column in step:
+            if column in step and math.isfinite(float(step[column])):
                 found.setdefault(row.place.method, {}).setdefault(int(step["step"]), []).append(float(step[column]))
     return {m: [(s, sum(v) / len(v)) for s, v in sorted(steps.items())] for m, steps in found.items()}
 

@@ -16,10 +16,11 @@ from safetensors.torch import save_file
 from skimage.metrics import peak_signal_noise_ratio
 
 from invdiff import contenders, evaluate, images, metrics
+from invdiff import prepare as preparing
 from invdiff.blur import blur, downsample_bicubic, resize_bicubic
-from invdiff.evaluate import prepare
 from invdiff.method import Method, Restored
 from invdiff.plugins import Component, Registry, registry
+from invdiff.prepare import find_kernels, prepare
 from invdiff_blindsr.kernels import gaussian
 from test_metrics import write_weights
 
@@ -92,7 +93,7 @@ def test_a_row_for_each_picture_and_kernel(measure, recipe, rows):
 def test_numbers_are_those_of_the_pictures_on_disk(measure, recipe, rows, clean, tmp_path):
     measure(recipe(("crop: 64", "crop: null")), "--kernels", "gaussian8", "--repeat", "2")
     for row in rows():
-        name = f"{row['picture']}.gaussian8_{row['kernel'].replace(' ', '_')}"
+        name = f"{row['picture']}@gaussian8@{row['kernel']}"
         folder = tmp_path / "out" / "pictures" / "pair"
         restored = np.asarray(Image.open(folder / "tiny" / f"{name}.png"))
         truth = np.asarray(Image.open(clean / f"{row['picture']}.png"))
@@ -256,7 +257,7 @@ def more_methods(monkeypatch):
     more = Registry({k: list(v) for k, v in known.components.items()}, list(known.failures))
     for kind, cls in (("grey", Grey), ("broken", Broken)):
         more.add(Component("method", kind, cls, "", "", "other", "other 1.0"))
-    monkeypatch.setattr(evaluate, "installed", lambda: more)
+    monkeypatch.setattr(preparing, "installed", lambda: more)
     return more
 
 
@@ -345,9 +346,9 @@ def test_what_is_damaged_or_changed_is_done_again(measure, recipe, rows, clean, 
     before = without_seconds(rows())
     folder = tmp_path / "out" / "pictures" / "pair" / "tiny"
     if damage == "picture":
-        next(folder.glob("a.*.png")).unlink()
+        next(folder.glob("a@*.png")).unlink()
     elif damage == "record":
-        next(folder.glob("a.*.json")).write_text('{"values": {}, "trace"')
+        next(folder.glob("a@*.json")).write_text('{"values": {}, "trace"')
     else:
         picture("a.png", 64, 72, seed=5, folder=clean)
     assert measure(path).code == 0
@@ -356,14 +357,106 @@ def test_what_is_damaged_or_changed_is_done_again(measure, recipe, rows, clean, 
     assert after[1] == before[1]
 
 
-def test_lpips_is_added_to_rows_that_lack_it(measure, recipe, rows, tmp_path):
+def test_lpips_is_measured_on_what_is_there(measure, recipe, rows, monkeypatch, tmp_path):
+    """On the saved pictures, which are what it is taken of: nothing is restored again, the numbers are the same."""
     path = recipe()
+    (tmp_path / "lpips").mkdir()
+    write_weights(tmp_path / "lpips", "alex")
+    measure(path, "--trace", "--lpips", tmp_path / "lpips", out="fresh")
+    measure(path, "--trace")
+    monkeypatch.setattr(contenders.Solver, "restore", None)
+    assert measure(path, "--lpips", tmp_path / "lpips").code == 0
+    assert [r["lpips_alex"] for r in rows()] == [r["lpips_alex"] for r in rows("fresh")]
+    assert all(float(r["lpips_alex"]) > 0 and r["lpips_vgg"] == "" for r in rows())
+    assert len(rows(name="trace.csv")) == 2 * 2
     measure(path)
+    assert all(r["lpips_alex"] for r in rows())
+    text = (tmp_path / "out" / "summary.md").read_text()
+    assert "lpips_alex is left out" not in text
+    assert "lpips_vgg is left out" in text
+
+
+def test_a_trace_that_comes_later_keeps_the_rest(measure, recipe, rows, tmp_path):
+    path = recipe()
     (tmp_path / "lpips").mkdir()
     write_weights(tmp_path / "lpips", "alex")
     measure(path, "--lpips", tmp_path / "lpips")
-    assert all(float(r["lpips_alex"]) > 0 for r in rows())
-    assert all(r["lpips_vgg"] == "" for r in rows())
+    before = without_seconds(rows())
+    measure(path, "--trace")
+    assert without_seconds(rows()) == before
+    assert len(rows(name="trace.csv")) == 2 * 2
+
+
+def test_labels_never_share_a_file(measure, recipe, rows, tmp_path):
+    path = recipe()
+    for label, steps in (("λ=1", 1), ("μ=1", 3), ("a b", 4), ("a_b", 5), ("_truth", 6), ("a/b|c", 7)):
+        assert measure(path, "--limit", "1", "--variant", f"{label}: sampler.steps={steps}").code == 0
+    found = {r["method"]: r["psnr_rgb"] for r in rows()}
+    assert len(found) == len(set(found.values())) == 7
+    assert len(list((tmp_path / "out" / "pictures" / "pair").iterdir())) == 7 + 3
+    assert "| a/b\\|c |" in (tmp_path / "out" / "summary.md").read_text()
+
+
+def test_one_way_to_write_a_method(measure, shaking, rows):
+    measure(shaking, "--method", "wiener:balance=1", "--limit", "1")
+    measure(shaking, "--method", "wiener:  balance=1", "--limit", "1")
+    assert [r["method"] for r in rows()] == ["wiener: balance=1", "shaken"]
+
+
+def test_values_may_hold_spaces(measure, shaking, rows):
+    text = "more: guidance=[{kind: proximal, noise: 0.1}] sampler.steps=3"
+    assert measure(shaking, "--variant", text, "--limit", "1").code == 0
+    assert [r["method"] for r in rows()] == ["shaken", "more"]
+
+
+def test_a_limit_changes_no_name(measure, recipe, rows, clean, picture, tmp_path):
+    picture("a.jpg", 64, 64, seed=3, folder=clean)
+    path = recipe()
+    measure(path, "--limit", "1")
+    assert [r["picture"] for r in rows()] == ["a.jpg"]
+    measure(path)
+    assert [r["picture"] for r in rows()] == ["a.jpg", "a.png", "b"]
+
+
+def test_single_pictures_are_their_folder(measure, recipe, rows, clean):
+    path = recipe()
+    measure(path, data=(clean / "b.png", clean / "a.png"))
+    first = rows()
+    assert [(r["dataset"], r["picture"]) for r in first] == [("pair", "a"), ("pair", "b")]
+    measure(path)
+    assert rows() == first
+
+
+def test_other_data_or_kernels_of_the_same_name(measure, recipe, shaking, refused, clean, tmp_path):
+    path = recipe()
+    measure(path)
+    shutil.copytree(clean, tmp_path / "deep" / "pair")
+    message = refused("eval", path, tmp_path / "deep" / "pair", "-o", tmp_path / "out")
+    assert "data.pair: " in message
+    np.save(tmp_path / "line.npy", np.full((3, 3), 1 / 9))
+    measure(shaking, "--kernels", tmp_path / "line.npy", out="shaken")
+    np.save(tmp_path / "line.npy", np.eye(3) / 3)
+    message = refused("eval", shaking, clean, "-o", tmp_path / "shaken", "--kernels", tmp_path / "line.npy")
+    assert "kernels.line.content" in message
+
+
+def test_a_changed_picture_leaves_no_old_rows(measure, recipe, rows, clean, picture):
+    path = recipe()
+    measure(path, "--method", "bicubic")
+    picture("a.png", 64, 72, seed=7, folder=clean)
+    measure(path)
+    assert [(r["picture"], r["method"]) for r in rows()] == [("a", "tiny"), ("b", "tiny"), ("b", "bicubic")]
+
+
+def test_uneven_rows_are_said(measure, recipe, clean, picture, tmp_path):
+    path = recipe()
+    picture("c.png", 64, 64, folder=tmp_path / "three")
+    measure(path, data=(clean, tmp_path / "three"))
+    assert "Not every row" not in (tmp_path / "out" / "summary.md").read_text()
+    measure(path, "--method", "bicubic", "--limit", "1", data=(clean, tmp_path / "three"))
+    for name in ("summary.md", "report.html"):
+        text = (tmp_path / "out" / name).read_text()
+        assert "Not every row is there in pair, kernels own (2, but bicubic 1)." in text
 
 
 # --- folders of another recipe
@@ -389,10 +482,12 @@ def test_results_of_other_settings_are_not_mixed(measure, recipe, rows, refused,
 
 
 def test_another_recipe_is_refused(measure, recipe, shaking, refused, clean, tmp_path):
-    measure(recipe())
-    assert "holds results of tiny with other settings (inputs." in refused(
-        "eval", shaking, clean, "-o", tmp_path / "out"
-    )
+    path = recipe()
+    measure(path)
+    for other in (shaking, recipe(("name: tiny", "name: mine"), name="mine.yaml")):
+        name = "shaken" if other == shaking else "mine"
+        message = refused("eval", other, clean, "-o", tmp_path / "out")
+        assert f"holds results of tiny with other settings (recipe {name})" in message
 
 
 def test_other_weights_of_the_same_name_are_refused(measure, recipe, refused, clean, tiny_prior, weights, tmp_path):
@@ -430,7 +525,8 @@ def test_an_unreadable_evaluation_is_not_overwritten(recipe, refused, clean, tex
         (("--method", "none.yaml"), "none.yaml: no such recipe"),
         (("--variant", "sampler.steps=3"), "write it as 'label: key=value key=value'"),
         (("--variant", "tiny: sampler.steps=3"), "two rows would be called 'tiny'"),
-        (("--variant", "x: sampler.stepz=3"), "did you mean 'steps'?"),
+        (("--variant", "x: sampler.stepz=3"), "--variant x: sampler.stepz=3: sampler.stepz: unknown key (did you mean"),
+        (("--kernels", "aniso: sigma=[5,1]"), "sigma must be [low, high]"),
         (("--variant", "x: degradation.scale=2"), "scale"),
         (("--limit", "0"), "--limit"),
     ],
@@ -457,6 +553,27 @@ def test_two_datasets_of_one_name(refused, recipe, clean, tmp_path):
     assert "two datasets are called 'pair'" in refused(
         "eval", recipe(), clean, tmp_path / "deep" / "pair", "-o", tmp_path / "out"
     )
+
+
+def test_a_case_that_cannot_be_made_is_a_failure_too(measure, recipe, rows, monkeypatch):
+    original = evaluate.Evaluation._case
+
+    def no_memory(self, clean, kernel):
+        if clean.shape[-1] == 64 and clean.shape[-2] == 68:
+            raise MemoryError
+        return original(self, clean, kernel)
+
+    monkeypatch.setattr(evaluate.Evaluation, "_case", no_memory)
+    done = measure(recipe(("crop: 64", "crop: null")), "--repeat", "2")
+    assert done.code == 1
+    assert "b.png: MemoryError" in done.err
+    assert len(rows()) == 2
+
+
+def test_a_system_error_is_one_line(refused, recipe, clean, tmp_path):
+    assert "x" * 50 in refused("eval", recipe(), tmp_path / ("x" * 300), "-o", tmp_path / "out")
+    (tmp_path / "file").write_text("")
+    assert "file" in refused("eval", recipe(), clean, "-o", tmp_path / "file" / "out")
 
 
 def test_bad_pictures_are_named_and_the_others_measured(measure, recipe, rows, clean, picture, tmp_path):
@@ -494,7 +611,7 @@ def test_kernels_for_an_operator_without_any(recipe, clean, monkeypatch, tmp_pat
     operator = BlindSR()
     operator.parameters = BoxSpace(("gamma",), (1.0,), (2.0,))
     with pytest.raises(InvdiffError, match="--kernels gaussian8: the recipe's operator has no kernel"):
-        evaluate.find_kernels("gaussian8", operator)
+        find_kernels("gaussian8", operator)
 
 
 # --- steps, tables, files
@@ -562,10 +679,10 @@ def test_fid_in_every_table(measure, recipe, tmp_path, monkeypatch):
         def forward(self, x):
             return x.mean((2, 3))
 
-    monkeypatch.setattr(evaluate, "find_inception", lambda path: (Means(), []))
+    monkeypatch.setattr(preparing, "find_inception", lambda path: (Means(), []))
     measure(recipe(), "--repeat", "2", "--fid", tmp_path / "inception.safetensors")
     folder = tmp_path / "out" / "pictures" / "pair"
-    restored = fid.features(Means(), sorted((folder / "tiny").glob("*.*.png")))
+    restored = fid.features(Means(), sorted((folder / "tiny").glob("*.png")))
     truth = fid.features(Means(), sorted((folder / "_truth").glob("*.png")))
     assert (len(restored), len(truth)) == (4, 2)
     want = f"{fid.frechet(restored, truth):.2f}"

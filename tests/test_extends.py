@@ -101,6 +101,16 @@ def test_lines_of_what_was_replaced_are_forgotten(overlay, refused):
     assert "over.yaml:4: guidance.0.stregth" in message
 
 
+def test_another_family_brings_none_of_the_old_settings(overlay):
+    found = resolved(overlay("degradation: {kernels: {family: gaussian8}}\n"))["degradation"]["kernels"]
+    assert found["sigma"] == [1.8, 3.2]
+
+
+def test_names_that_no_file_can_have(overlay, refused):
+    for name in ("x" * 300, '"a\\0b"'):
+        assert "over.yaml:1: extends: no such recipe" in refused("run", overlay("", extends=name))
+
+
 @pytest.mark.parametrize("value", ["3", "[a]", "null", "{a: b}", "''"])
 def test_extends_is_a_path(overlay, refused, value):
     assert "over.yaml:1: extends: is the path of another recipe" in refused("run", overlay("", extends=value))

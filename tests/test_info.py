@@ -96,6 +96,7 @@ def test_the_command(cli, recipe, refused, tmp_path):
     assert f"{found.parameters / 1e6:.2f} M" in done.out
     assert f"{found.image / 1e9:.1f} G an image of 4 steps" in done.out
     assert f"({found.forward / 1e9:.1f} G without its gradients)" in done.out
+    assert "steps at most" in refused("info", recipe(), "--set", "sampler.steps=5000")
     assert "no such recipe" in refused("info", tmp_path / "none.yaml")
 
 

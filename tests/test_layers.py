@@ -26,7 +26,7 @@ ROWS = [
     ["hookspecs", "plugins"],
     ["weights", "metrics", "lpips", "photos", "training", "report", "measure"],
     ["source", "recipe", "schema", "pipeline", "testing", "scaffold"],
-    ["info", "contenders", "results", "fid", "tables", "trace", "page", "publish", "evaluate"],
+    ["info", "contenders", "results", "fid", "tables", "trace", "page", "publish", "evaluate", "prepare"],
     ["runner", "console", "cli", "__main__"],
 ]
 ORDER = [room for row in ROWS for room in row]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
 
 from invdiff.degradation import Degradation
 from invdiff.kernel_set import KernelSet, TestKernel
-from invdiff.settings import Float, Settings
 
 from .kernels import Anisotropic, gaussian
 from .operator import BlindSR
@@ -27,20 +25,18 @@ class Gaussian8Set(KernelSet):
         return TestKernel(f"sigma {sigma}", gaussian(size, sigma, sigma, 0.0, _offset(degradation)).float())
 
 
-class AnisotropicSetSettings(Settings):
-    sigma: tuple[Float, Float] = (0.6, 5.0)
-    noise: Annotated[Float, Field(ge=0, lt=1)] = 0.25
+class AnisotropicSetSettings(Anisotropic):
+    family: Literal["anisotropic"] = "anisotropic"
 
 
 class AnisotropicSet(KernelSet):
     """Gaussians of two widths at any angle, each pixel off by up to 25 %."""
 
-    Settings: ClassVar[type[Settings]] = AnisotropicSetSettings
+    Settings: ClassVar[type[AnisotropicSetSettings]] = AnisotropicSetSettings
     settings: AnisotropicSetSettings
 
     def kernel(self, index: int, degradation: Degradation, generator: torch.Generator) -> TestKernel:
-        family = Anisotropic(family="anisotropic", sigma=self.settings.sigma, noise=self.settings.noise)
-        drawn = family.draw(degradation.parameters.shape[0], _offset(degradation), generator)
+        drawn = self.settings.draw(degradation.parameters.shape[0], _offset(degradation), generator)
         return TestKernel(f"drawn {index + 1}", drawn.float())
 
 
