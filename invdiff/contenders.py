@@ -48,7 +48,9 @@ class Solver(Contender):
 
     def identity(self) -> dict[str, Any]:
         resolved = self.pipeline.resolved()
-        return {name: resolved[name] for name in ("seed", "prior", "guidance", "sampler")}
+        # Weights count by content, wherever their file lies.
+        prior = {name: value for name, value in resolved["prior"].items() if name != "weights"}
+        return {**{name: resolved[name] for name in ("seed", "guidance", "sampler")}, "prior": prior}
 
     def restore(self, case: Case, on_step: OnStep | None) -> Restored:
         found = self.pipeline.restore(case.y, callback=on_step, given=case.parameters)

@@ -34,7 +34,7 @@ class _Deconvolution(Method):
 
 class WienerSettings(Settings):
     balance: Annotated[Float, Field(gt=0)] = 3.0
-    """Weight of smoothness. The default served best of 0.003 to 3 by half decades, at 31x31 and noise 0.01."""
+    """Weight of smoothness. The default served best of 0.003 to 30 by half decades, at 31x31 and noise 0.01."""
 
 
 class Wiener(_Deconvolution):
