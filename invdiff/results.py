@@ -11,7 +11,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,11 @@ class Place:
     kernels: str
     kernel: str
     method: str
+
+    def same_case(self, other: Place) -> bool:
+        """Whether both are of one picture under one kernel."""
+        ours = (self.picture, self.kernel, self.dataset, self.kernels)
+        return ours == (other.picture, other.kernel, other.dataset, other.kernels)
 
     @property
     def case(self) -> str:
@@ -134,9 +139,9 @@ class Results:
         write_atomic(self.path(row.place, ".json"), json.dumps(record) + "\n")
 
     def drop_others(self, place: Place, digest: str) -> None:
-        """Forget what was made from another measurement in this place, by any method: the picture has changed."""
-        case = replace(place, method="")
-        for row in [r for r in self.rows.values() if replace(r.place, method="") == case and r.digest != digest]:
+        """Forget what any method made of another measurement in this place: the picture has changed."""
+        stale = [r for r in self.rows.values() if r.digest != digest and r.place.same_case(place)]
+        for row in stale:
             self.path(row.place, ".json").unlink(missing_ok=True)
             del self.rows[row.place]
 

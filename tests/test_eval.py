@@ -18,7 +18,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from invdiff import contenders, evaluate, images, metrics
 from invdiff import prepare as preparing
 from invdiff.blur import blur, downsample_bicubic, resize_bicubic
-from invdiff.method import Method, Restored
+from invdiff.method import Case, Method, Restored
 from invdiff.plugins import Component, Registry, registry
 from invdiff.prepare import find_kernels, prepare
 from invdiff_blindsr.kernels import gaussian
@@ -205,18 +205,39 @@ def test_variants_and_other_recipes(measure, recipe, rows):
     assert found["three"] == found["other"] != found["tiny"]
 
 
-def test_the_oracle_knows(measure, shaking, tiny_prior):
-    """What it restores with is the true kernel: with the prior silenced, the data step alone is SciPy's answer."""
+def test_the_oracle_knows(shaking):
+    """The true kernel stands in every step's place, and is no estimate to be measured."""
     work = prepare(shaking, [], shaking.parent / "oracle", methods=["oracle"])
-    oracle = work.contenders[-1]
-    seen = []
+    plain, oracle = work.contenders
     case = work._case(torch.rand(3, 40, 40), work._kernels(torch.rand(3, 40, 40))[0])
+    seen = []
     found = oracle.restore(case, lambda record: seen.append(record.theta[0]))
     assert len(seen) == 2
     assert all(torch.equal(theta, case.parameters) for theta in seen)
     assert found.parameters is None
-    plain = work.contenders[0].restore(case, None)
-    assert not torch.equal(plain.image, found.image)
+    assert not torch.equal(plain.restore(case, None).image, found.image)
+
+
+def test_the_oracles_prior_hears_the_truth_from_the_first_step_on(recipe, weights):
+    """Without guidance, and in one step, what it is told is all that makes a difference: the network's own answer."""
+    import invdiff
+
+    path = recipe(
+        ("guidance:\n  - kind: kernel_aware\n    strength: 1.0\n", "guidance: []\n"), ("steps: 2", "steps: 1")
+    )
+    plain, oracle = prepare(path, [], path.parent / "oracle", methods=["oracle"]).contenders
+    prior, operator = invdiff.load_prior(weights), plain.pipeline.degradation
+    asked = []
+    prior_forward = plain.pipeline.prior.forward
+    plain.pipeline.prior.forward = lambda x, t, c, *told: asked.append((x, t, c)) or prior_forward(x, t, c, *told)
+    clean = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    theta = operator.sample_parameters(1, torch.Generator().manual_seed(1))
+    case = Case(operator.apply(clean[None], theta)[0], theta[0], operator, 0.0)
+    plain.restore(case, None)
+    with torch.no_grad():
+        want = prior.to_unit(prior.predict(*asked[0], theta).x0).clamp(0, 1)[0]
+    assert torch.equal(oracle.restore(case, None).image, want)
+    assert not torch.equal(plain.restore(case, None).image, want)  # a little: the tiny network is untrained
 
 
 def test_the_oracle_leaves_out_what_only_estimates(shaking):
