@@ -37,7 +37,8 @@ class _Group(click.Group):
         except OSError as error:  # no leave to read or write, a full disk, a name too long
             if "--debug" in sys.argv:
                 traceback.print_exc()
-            click.echo(f"error: {error.filename or 'system'}: {error.strerror or one_line(error)}", err=True)
+            text = f"{error.filename or 'system'}: {error.strerror or one_line(error)}"
+            click.echo(f"error: {' '.join(text.split())}", err=True)
             sys.exit(EXIT_USER)
         except click.Abort:
             click.echo("interrupted", err=True)

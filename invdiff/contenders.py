@@ -173,7 +173,7 @@ def _other(text: str, registry: Registry, main: Pipeline) -> Other:
 
 
 def _is_recipe(text: str) -> bool:
-    return text.endswith((".yaml", ".yml"))
+    return not label_and_changes(text)[1] and text.endswith((".yaml", ".yml"))
 
 
 def label_and_changes(text: str) -> tuple[str, list[str]]:

@@ -99,11 +99,11 @@ class Evaluation:
                 left = self.repeat * len(self.contenders)
                 try:
                     clean = self._clean(path)
+                    digest = "".join(f"{word:08x}" for word in content_of(clean)[:2])
+                    self.results.drop_others(dataset.name, stem, digest)
                     for kernel in self._kernels(clean):
                         case = self._case(clean, kernel)
-                        digest = _digest(case.y, case.parameters, clean)
                         place = Place(dataset.name, stem, self.options.kernels_label, kernel.name, "")
-                        self.results.drop_others(place, digest)
                         for contender in self.contenders:
                             left -= 1
                             done += 1
@@ -117,15 +117,21 @@ class Evaluation:
     def publish(self, *, interrupted: bool = False) -> None:
         """Write the tables and the page from all that is in the folder, from earlier calls too."""
         self.results.read()
-        inception = None if interrupted else self.options.inception
+        fid: dict[tuple[str, str, str], float] = {}
+        lines = list(self.options.notes)
+        if self.options.inception and interrupted:
+            lines.append("FID is left out: interrupted.")
+        elif self.options.inception:
+            fid, damaged = distances(self.options.inception, self.results)
+            lines += damaged
         made = {name for row in self.results.rows.values() for name in row.values}
         recipe, settings = self.main.recipe, self.operator.settings
         crop = "whole pictures" if recipe.input.crop is None else f"centre crops of {recipe.input.crop}"
         facts = [
             f"Recipe {recipe.path}, seed {recipe.seed}; {crop}; noise {settings.noise_sigma:g} on [0, 1], "
             f"{'rounded to 8 bits' if settings.quantize else 'not rounded'}; {self.main.device.type}, "
-            f"{torch.get_num_threads()} threads, torch {torch.__version__}.",
-            *(note for note in self.options.notes if note.partition(" ")[0] not in made),
+            f"{torch.get_num_threads()} threads, torch {torch.__version__} in the last call.",
+            *(note for note in lines if note.partition(" ")[0] not in made),
         ]
         publish(
             self.results,
@@ -133,7 +139,7 @@ class Evaluation:
             name=f"Evaluation of {recipe.name}",
             facts=facts,
             failures=self.failures,
-            fid=distances(inception, self.results) if inception else None,
+            fid=fid,
             first=next(c.label for c in self.contenders if isinstance(c, Solver)),
             pictures=self.options.pictures,
         )
@@ -144,7 +150,8 @@ class Evaluation:
         try:
             if known is not None and self._restored(known, contender):
                 row = self._with_lpips(known, self.operator.frame(clean))
-                return Event(done, self.total, label, row, skipped=row is known)
+                if row is not None:
+                    return Event(done, self.total, label, row, skipped=row is known)
             row = self._restore(place, contender, case, clean, digest)
         except Exception as error:
             what = f"{place.dataset}/{place.picture}, {place.kernel}, {place.method}"
@@ -152,16 +159,25 @@ class Evaluation:
         return Event(done, self.total, label, row)
 
     def _restored(self, row: Row, contender: Contender) -> bool:
-        """Whether an earlier call left the picture, and the steps if they are asked for."""
-        traced = row.trace or not (self.options.trace and contender.traced)
-        return bool(traced) and self.results.path(row.place, ".png").is_file()
+        """Whether an earlier call left the picture, and, if they are asked for, the steps with all that is measured."""
+        if self.options.trace and contender.traced:
+            wanted = {f"lpips_{network.network}" for network in self.options.networks}
+            if not row.trace or not wanted <= set(row.trace[0]):
+                return False
+        return self.results.path(row.place, ".png").is_file()
 
-    def _with_lpips(self, row: Row, framed: Tensor) -> Row:
-        """The row, with distances that it lacks measured on its saved picture, which is what they are taken of."""
+    def _with_lpips(self, row: Row, framed: Tensor) -> Row | None:
+        """The row, with distances that it lacks measured on its saved picture, which is what they are taken of.
+
+        None where that picture is damaged.
+        """
         missing = [n for n in self.options.networks if f"lpips_{n.network}" not in row.values]
         if not missing:
             return row
-        image = images.load(self.results.path(row.place, ".png")).pixels
+        try:
+            image = images.load(self.results.path(row.place, ".png")).pixels
+        except ImageError:
+            return None
         found = {f"lpips_{network.network}": network(image, framed) for network in missing}
         row = replace(row, values={**row.values, **_written(found)})
         self.results.save(row)
@@ -269,10 +285,6 @@ class Evaluation:
             if kernel is not None and is_kernel(kernel):
                 write_atomic(results.path(place, suffix, part), array_bytes(kernel))
         results.save(row)
-
-
-def _digest(*tensors: Tensor) -> str:
-    return "".join(f"{word:08x}" for word in content_of(*tensors)[:2])
 
 
 def _written(values: dict[str, float]) -> dict[str, str]:

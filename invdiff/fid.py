@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import images
-from .errors import WeightsError, one_line
+from .errors import ImageError, WeightsError, one_line
 from .results import Results
 from .weights import read_checkpoint, read_tensors
 
@@ -168,7 +168,7 @@ def _counters(known: dict[str, Tensor], tensors: dict[str, Tensor]) -> dict[str,
 @torch.no_grad()
 def features(network: Inception, files: Iterable[Path]) -> np.ndarray:
     """``(N, 2048)`` of picture files, one by one, so that sizes may differ."""
-    found = [network(images.load(file).pixels[None])[0].double().numpy() for file in files if file.is_file()]
+    found = [network(images.load(file).pixels[None])[0].double().numpy() for file in files]
     return np.stack(found) if found else np.zeros((0, FEATURES))
 
 
@@ -185,15 +185,28 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
     return float(((a.mean(0) - b.mean(0)) ** 2).sum() + spread - 2 * shared)
 
 
-def distances(network: Inception, results: Results) -> dict[tuple[str, str, str], float]:
-    """FID of every method on every dataset under its kernels, against that dataset's clean pictures."""
-    files: dict[tuple[str, str, str], list[Path]] = {}
+Key = tuple[str, str, str]
+
+
+def distances(network: Inception, results: Results) -> tuple[dict[Key, float], list[str]]:
+    """FID by dataset, kernels and method, against the clean pictures; and a line for each method that has none."""
+    files: dict[Key, list[Path]] = {}
     truths: dict[tuple[str, str], set[Path]] = {}
     for place in results.rows:
         files.setdefault((place.dataset, place.kernels, place.method), []).append(results.path(place, ".png"))
         truths.setdefault((place.dataset, place.kernels), set()).add(results.truth(place))
-    clean = {group: features(network, sorted(found)) for group, found in truths.items()}
-    return {key: frechet(features(network, sorted(found)), clean[key[:2]]) for key, found in files.items()}
+    clean: dict[tuple[str, str], np.ndarray] = {}
+    found: dict[Key, float] = {}
+    lines: list[str] = []
+    for key, pictures in files.items():
+        group = key[:2]
+        try:
+            if group not in clean:
+                clean[group] = features(network, sorted(truths[group]))
+            found[key] = frechet(features(network, sorted(pictures)), clean[group])
+        except ImageError as error:
+            lines.append(f"FID of {key[2]} is left out: {error}")
+    return found, lines
 
 
 def find_inception(path: Path | None) -> tuple[Inception | None, list[str]]:

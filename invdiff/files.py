@@ -15,11 +15,13 @@ from torch import Tensor
 
 from .errors import InvdiffError
 
+_LONGEST = 72  # three names in one, with a suffix, fit the usual 255 bytes
+
 
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Write beside ``path`` and rename: readers see the old file or the whole new one."""
     if isinstance(data, str):
-        data = data.encode()
+        data = data.encode(errors="backslashreplace")  # names of files may hold what is no text
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -57,9 +59,16 @@ def stream(*key: int) -> torch.Generator:
 
 
 def file_name(text: str) -> str:
-    """A file name for any text, another for each: what a name cannot hold is percent-encoded, hidden ones included."""
-    name = quote(text, safe=" =+,")
-    return f"%{ord(name[0]):02X}{name[1:]}" if name[:1] in ("_", ".", " ") else name
+    """A file name for any text, another for each: what a name cannot hold is percent-encoded, hidden ones included.
+
+    A long one ends in ``~`` and a digest.
+    """
+    name = quote(text, safe=" =+,", errors="surrogateescape").replace("~", "%7E")
+    if name[:1] in ("_", ".", " "):
+        name = f"%{ord(name[0]):02X}{name[1:]}"
+    if len(name) > _LONGEST:
+        name = f"{name[: _LONGEST - 17]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    return name
 
 
 def content_of(*tensors: Tensor) -> list[int]:

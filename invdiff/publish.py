@@ -35,7 +35,7 @@ def publish(
     drawn: dict[str, str] = {}
     traced = [row for row in rows if row.trace]
     for stale in results.folder.glob("trace.*"):
-        stale.unlink()
+        stale.unlink(missing_ok=True)
     if traced:
         write_atomic(results.folder / "trace.csv", trace_csv(traced, names))
         drawn = plots(traced, names)

@@ -14,7 +14,7 @@ from .errors import PluginError, RecipeError, suggest
 from .plugins import Component, Registry, Role
 from .sampler import SamplerSettings
 from .settings import Int, Settings
-from .source import Key, Source
+from .source import Key, Source, key_of
 from .training import TrainSettings
 
 
@@ -117,7 +117,7 @@ def load_recipe(path: str | os.PathLike[str], registry: Registry, overrides: Seq
         sampler=source.validate(SamplerSettings, skeleton.sampler, ("sampler",)),
         input=source.validate(InputSettings, skeleton.input, ("input",)),
         train=None if skeleton.train is None else source.validate(TrainSettings, skeleton.train, ("train",)),
-        where=lambda name: source.where(tuple(name.split("."))),
+        where=lambda name: source.where(key_of(name)),
     )
 
 

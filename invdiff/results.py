@@ -32,11 +32,6 @@ class Place:
     kernel: str
     method: str
 
-    def same_case(self, other: Place) -> bool:
-        """Whether both are of one picture under one kernel."""
-        ours = (self.picture, self.kernel, self.dataset, self.kernels)
-        return ours == (other.picture, other.kernel, other.dataset, other.kernels)
-
     @property
     def case(self) -> str:
         """File name, without suffix, of what belongs to this picture under this kernel."""
@@ -45,7 +40,10 @@ class Place:
 
 @dataclass
 class Row:
-    """One result. ``values`` are by column, written as in the table; ``trace`` is such a mapping for each step."""
+    """One result. ``values`` are by column, written as in the table; ``trace`` is such a mapping for each step.
+
+    ``digest`` is the clean picture's.
+    """
 
     place: Place
     digest: str
@@ -138,12 +136,13 @@ class Results:
         record = {**asdict(row.place), "digest": row.digest, "values": row.values, "trace": row.trace}
         write_atomic(self.path(row.place, ".json"), json.dumps(record) + "\n")
 
-    def drop_others(self, place: Place, digest: str) -> None:
-        """Forget what any method made of another measurement in this place: the picture has changed."""
-        stale = [r for r in self.rows.values() if r.digest != digest and r.place.same_case(place)]
-        for row in stale:
-            self.path(row.place, ".json").unlink(missing_ok=True)
-            del self.rows[row.place]
+    def drop_others(self, dataset: str, picture: str, digest: str) -> None:
+        """Forget what any method made, under any kernel, of another picture that had this one's name."""
+        for row in list(self.rows.values()):
+            if (row.place.picture, row.place.dataset) == (picture, dataset) and row.digest != digest:
+                for suffix in (".json", ".kernel.npy", ".first.npy", ".png"):
+                    self.path(row.place, suffix).unlink(missing_ok=True)
+                del self.rows[row.place]
 
     def ordered(self, methods: Iterable[str] = ()) -> list[Row]:
         """All rows: by dataset, kernels, picture and kernel, then methods in the order given, others after them."""

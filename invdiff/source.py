@@ -87,7 +87,7 @@ class Source:
     def override(self, assignment: str) -> None:
         """Apply one ``a.b=c``; a number steps into a list (``guidance.0.strength=2``)."""
         name, value = parse_assignment(assignment)
-        key: Key = tuple(int(part) if part.isdigit() else part for part in name.split("."))
+        key = key_of(name)
         place = self.data
         for i, part in enumerate(key):
             last = i == len(key) - 1
@@ -150,7 +150,7 @@ class Source:
 def _merged(below: Any, above: Any, key: Key, replaced: list[Key]) -> Any:
     """Mappings key by key; anything else, and a component of another kind, as a whole, noted in ``replaced``."""
     same = isinstance(below, dict) and isinstance(above, dict)
-    if same and all(above.get(name) in (None, below.get(name)) for name in _CHOICES):
+    if same and all(name not in below or above.get(name) in (None, below[name]) for name in _CHOICES):
         merged = dict(below)
         for name, value in above.items():
             known = name in below
@@ -187,6 +187,11 @@ def parse_assignment(assignment: str) -> tuple[str, Any]:
         return name.strip(), yaml.safe_load(text)
     except (yaml.YAMLError, ValueError):  # the latter for a date that is none
         raise RecipeError(f"--set {assignment}: the value is not valid YAML") from None
+
+
+def key_of(name: str) -> Key:
+    """``guidance.0.strength`` in its parts; a number steps into a list."""
+    return tuple(int(part) if part.isdigit() else part for part in name.split("."))
 
 
 def dotted(key: Key) -> str:

@@ -114,19 +114,20 @@ def _of(rows: Sequence[Row], group: Group, method: str) -> list[Row]:
 
 def uneven(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
     """A line for each dataset in which means are over different rows: not to be compared."""
-    found = []
+    lines = []
     for group in groups_of(rows):
         here = [r for r in rows if (r.place.dataset, r.place.kernels) == group]
-        counts = {m: len(_of(here, group, m)) for m in methods_of(here)}
-        odd = [f"{m} {n}" for m, n in counts.items() if n < max(counts.values())]
+        cases = {m: {(r.place.picture, r.place.kernel) for r in _of(here, group, m)} for m in methods_of(here)}
+        every = set().union(*cases.values())
+        odd = [f"{m} {len(found)}" for m, found in cases.items() if found != every]
         for name in columns_of(here, names):
-            for method in counts:
+            for method in cases:
                 has = sum(bool(r.values.get(name)) for r in _of(here, group, method))
-                odd += [f"{method} {has} of {title(name)}"] if 0 < has < counts[method] else []
+                odd += [f"{method} {has} of {title(name)}"] if 0 < has < len(cases[method]) else []
         if odd:
             where = f"{group[0]}, kernels {group[1]}"
-            found.append(f"Not every row is there in {where} ({max(counts.values())}, but {', '.join(odd)}).")
-    return found
+            lines.append(f"Not every row is there in {where} ({len(every)}, but {', '.join(odd)}).")
+    return lines
 
 
 def conventions(names: Sequence[str]) -> list[str]:

@@ -106,6 +106,8 @@ def kernel_panels(results: Results, row: Row, side: int = 126) -> np.ndarray | N
 
     One scale for all three: white is the largest value of any.
     """
+    if not row.trace:
+        return None
     paths = (
         results.path(row.place, ".npy", "_kernels"),
         results.path(row.place, ".first.npy"),

@@ -1,4 +1,4 @@
-"""What a recipe costs, against the published numbers, closed forms, and what a real run allocates."""
+"""What a recipe costs, against the published numbers and closed forms."""
 
 from __future__ import annotations
 
