@@ -173,48 +173,13 @@ def train(
 @click.option("--trace", is_flag=True, help="Metrics of every step, and the kernels on the way.")
 @click.option("--pictures", type=click.IntRange(min=0), default=8, show_default=True, help="Of a dataset, in the page.")
 @_common
-def evaluate(
-    recipe: Path,
-    data: tuple[Path, ...],
-    output: Path,
-    kernels: str | None,
-    limit: int | None,
-    repeat: int | None,
-    methods: tuple[str, ...],
-    variants: tuple[str, ...],
-    lpips: Path | None,
-    fid: Path | None,
-    trace: bool,
-    pictures: int,
-    overrides: tuple[str, ...],
-    seed: int | None,
-    device: str,
-    quiet: bool,
-    debug: bool,
-) -> None:
+def evaluate(recipe: Path, data: tuple[Path, ...], output: Path, quiet: bool, **options: Any) -> None:
     """Measure RECIPE (a file, or a folder of recipes) on folders DATA of clean pictures, and others beside it."""
     from .console import EvalDisplay
     from .prepare import prepare
 
     _deterministic()
-    work = prepare(
-        recipe,
-        data,
-        output,
-        kernels=kernels,
-        limit=limit,
-        repeat=repeat,
-        methods=methods,
-        variants=variants,
-        lpips=lpips,
-        fid=fid,
-        trace=trace,
-        pictures=pictures,
-        overrides=overrides,
-        seed=seed,
-        device=device,
-        debug=debug,
-    )
+    work = prepare(recipe, data, output, **options)
     with EvalDisplay(work, quiet=quiet) as display:
         try:
             for event in work.run():
