@@ -192,13 +192,11 @@ class Evaluation:
 
     def _clean(self, path: Path) -> Tensor:
         """A clean picture ``(3, H, W)``: the recipe's centre crop, or else cut at the lower right to the scale."""
-        photo, scale, side = images.load(path), self.operator.scale, self.main.recipe.input.crop
-        height, width = (min(n, side or n) for n in photo.pixels.shape[-2:])
-        height, width = height - height % scale, width - width % scale
+        clean = images.load(path).to_degrade(self.operator.scale, self.main.recipe.input.crop).pixels
+        height, width = clean.shape[-2:]
         space = self.operator.parameters
         if isinstance(space, KernelSpace) and min(height, width) < space.size:
             raise ImageError(f"{path}: {width}x{height} pixels are smaller than the kernel, {space.size}x{space.size}")
-        clean = photo.cropped(height, width, centre=side is not None).pixels
         for shown in (clean, self.operator.frame(clean)):  # what is restored is blurred once more, to be measured
             self.operator.output_shape((shown.shape[-2], shown.shape[-1]))  # refuses a picture that is too small
         return clean

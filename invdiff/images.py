@@ -46,6 +46,11 @@ class Photo:
         alpha = None if self.alpha is None else self.alpha[window]
         return replace(self, pixels=self.pixels[window], alpha=alpha)
 
+    def to_degrade(self, scale: int, side: int | None) -> Photo:
+        """The centre crop of ``side``, or the whole cut at the lower right; sides are multiples of ``scale``."""
+        height, width = (min(n, side or n) for n in self.pixels.shape[-2:])
+        return self.cropped(height - height % scale, width - width % scale, centre=side is not None)
+
     def _resized_alpha(self, height: int, width: int) -> Tensor | None:
         if self.alpha is None or self.alpha.shape == (height, width):
             return self.alpha

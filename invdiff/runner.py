@@ -157,14 +157,9 @@ class Run:
         scale = self.pipeline.degradation.scale
         if not self.options.synthesize:
             return photo, Truth(self._reference(job, photo) if self.options.reference else None)
-        height, width = photo.pixels.shape[-2:]
-        side = self.pipeline.recipe.input.crop
-        if side is not None:
-            height, width = min(height, side), min(width, side)
-        height, width = height - height % scale, width - width % scale
-        if not height or not width:
+        photo = photo.to_degrade(scale, self.pipeline.recipe.input.crop)
+        if not min(photo.pixels.shape):
             raise ImageError(f"{job.source}: too small to be degraded by {scale}")
-        photo = photo.cropped(height, width, centre=side is not None)
         y, parameters = self.pipeline.synthesize(photo.pixels)
         return photo.restored(y), Truth(photo.pixels, parameters)
 
