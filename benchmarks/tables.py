@@ -25,8 +25,9 @@ from typing import Any
 
 import yaml
 
-from invdiff.results import Row, mean, read_csv
-from invdiff.tables import Table, columns_of, groups_of, methods_of, number, title
+from invdiff.evaluation.results import Row, mean, read_csv
+from invdiff.evaluation.tables import Table, columns_of, groups_of, methods_of
+from invdiff.metrics.catalogue import number, title
 
 RESULTS = Path(__file__).resolve().parent / "results"
 BLOCK = re.compile(r"(<!-- table (.*?) -->\n).*?(<!-- end -->)", re.S)

@@ -1,5 +1,7 @@
 """``python -m invdiff``."""
 
-from .cli import main
+from __future__ import annotations
+
+from .cli.main import main
 
 main(prog_name="invdiff")

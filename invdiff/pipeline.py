@@ -1,13 +1,11 @@
-"""Recipe and registry to built parts, and one picture through them: the only room where the stages meet."""
+"""Built parts, and one picture through them."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,22 +13,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from . import images
+from .components.build import _check_fit, build_degradation, build_weighted_prior
+from .components.registry import Registry
+from .components.weights import find_weights
 from .degradation import Degradation
-from .errors import ImageError, InvdiffError, PluginError, RecipeError, WeightsError, one_line
-from .files import content_of, stream
+from .errors import ImageError, InvdiffError, RecipeError, WeightsError
 from .guidance import Guidance, Known
-from .images import Photo
-from .plugins import Registry
-from .plugins import registry as installed
+from .io import pictures as images
+from .io.pictures import Photo, _like_array
 from .prior import PriorNet
-from .recipe import Part, Recipe, load_recipe
+from .recipe.recipe import Recipe
 from .sampler import StepRecord, sample
+from .seeds import Stream, content_of, stream
 from .tiling import TiledPrior
-from .training import Trainer
-from .weights import find_weights, load_prior
-
-_SAMPLING, _SYNTHESIS, _INITIAL = 20, 21, 22  # random streams
 
 
 @dataclass
@@ -102,7 +97,7 @@ class Pipeline:
 
     def synthesize(self, clean: Tensor) -> tuple[Tensor, Tensor]:
         """Degrade a clean ``(3, H, W)`` image: measurement ``(3, h, w)`` and parameters, both seeded by its content."""
-        generator = stream(self.recipe.seed, _SYNTHESIS, *content_of(clean))
+        generator = stream(self.recipe.seed, Stream.SYNTHESIS, *content_of(clean))
         y, theta = self.degradation.degrade(clean[None], generator)
         return y[0], theta[0]
 
@@ -146,7 +141,7 @@ class Pipeline:
         self, pixels: Tensor, callback: Callable[[StepRecord], None] | None, given: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor | None, float | None, int]]:
         y = pixels.detach().float().cpu()
-        generator = stream(self.recipe.seed, _SAMPLING, *content_of(y))
+        generator = stream(self.recipe.seed, Stream.SAMPLING, *content_of(y))
         measured = y[None].to(self.device)
         lifted = self.degradation.lift(measured).shape
         self.degradation.output_shape((lifted[-2], lifted[-1]))  # refuses a picture that is too small
@@ -172,22 +167,6 @@ class Pipeline:
         return self.degradation.frame(x)[0].cpu(), (theta, residual, result.evaluations)
 
 
-def load(
-    recipe: str | os.PathLike[str], *, overrides: Sequence[str] = (), seed: int | None = None, device: str = "auto"
-) -> Pipeline:
-    """Build a recipe: ``invdiff.load("recipes/blindsr_x4.yaml").restore(image)``.
-
-    ``overrides`` are ``"sampler.steps=50"`` and the like. Raises :class:`invdiff.InvdiffError`, in
-    one line, for a recipe, plugin or weights that the caller must change.
-    """
-    registry = installed()
-    return Pipeline(load_recipe(recipe, registry, [*overrides, *seed_override(seed)]), registry, device)
-
-
-def seed_override(seed: int | None) -> list[str]:
-    return [] if seed is None else [f"seed={seed}"]
-
-
 def choose_device(device: str | torch.device) -> torch.device:
     """``auto`` is CUDA, then MPS, then the CPU; a clear error for one that is not there."""
     if isinstance(device, torch.device):
@@ -201,83 +180,6 @@ def choose_device(device: str | torch.device) -> torch.device:
     return torch.device(device)
 
 
-def build_degradation(part: Part) -> Degradation:
-    operator: Degradation = part.component.cls(part.settings)
-    return operator
-
-
-def build_weighted_prior(part: Part, registry: Registry) -> PriorNet:
-    """A prior from the weights that its settings name; settings that are given beside them must agree with theirs."""
-    asked = {name: getattr(part.settings, name) for name in part.settings.model_fields_set - {"weights"}}
-    try:
-        return load_prior(part.settings.weights, registry, asked, part.component.kind)
-    except WeightsError as error:
-        raise WeightsError(f"{part.where}: {error}") from None
-
-
-def build_untrained_prior(part: Part, seed: int) -> PriorNet:
-    """A prior with fresh weights, the same for the same seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream(seed, _INITIAL).initial_seed() % 2**63)
-        prior: PriorNet = part.component.cls(part.settings)
-    return prior
-
-
-def build_alone(part: Part, registry: Registry) -> Degradation | PriorNet | Guidance:
-    """One component by itself, frozen and in evaluation mode where it is a prior: for the conformance checks."""
-    try:
-        if part.component.role != "prior":
-            alone: Degradation | Guidance = part.component.cls(part.settings)
-            return alone
-        if part.settings.weights is not None:
-            return build_weighted_prior(part, registry)
-        return build_untrained_prior(part, 0).eval().requires_grad_(False)
-    except InvdiffError:
-        raise
-    except Exception as error:  # a foreign component may raise anything
-        what = f"{part.component.role} '{part.component.kind}'"
-        raise PluginError(f"{what} cannot be built: {type(error).__name__}: {one_line(error)}") from error
-
-
-def build_trainer(
-    recipe: str | os.PathLike[str],
-    folder: Path,
-    data: Sequence[str] = (),
-    overrides: Sequence[str] = (),
-    seed: int | None = None,
-    device: str = "auto",
-) -> Trainer:
-    """A training run of a recipe with a ``train`` section; ``data`` replaces its folders of photos."""
-    found = load_recipe(recipe, installed(), [*overrides, *seed_override(seed)])
-    if found.train is None:
-        raise RecipeError(f"{found.path}: the recipe has no 'train' section")
-    prior, degradation = build_untrained_prior(found.prior, found.seed), build_degradation(found.degradation)
-    _check_fit(prior, degradation, found.prior)
-    resolved = found.resolved()
-    return Trainer(
-        prior,
-        degradation,
-        found.train.model_copy(update={"data": list(data)}) if data else found.train,
-        folder,
-        kind=found.prior.component.kind,
-        seed=found.seed,
-        device=choose_device(device),
-        note={name: resolved[name] for name in ("name", "seed", "degradation", "prior")},
-    )
-
-
-def _check_fit(prior: PriorNet, degradation: Degradation, part: Part) -> None:
-    """Refuse weights that were made for another operator, before the first step."""
-    if prior.scale is not None and prior.scale != degradation.scale:
-        ours, theirs = str(prior.scale), str(degradation.scale)
-        raise WeightsError(f"{part.where}: the prior is for scale {ours}, the recipe's degradation has scale {theirs}")
-    if prior.parameter_shape is not None and prior.parameter_shape != degradation.parameters.shape:
-        ours, theirs = ("x".join(map(str, s)) for s in (prior.parameter_shape, degradation.parameters.shape))
-        raise WeightsError(
-            f"{part.where}: the prior estimates {ours} parameters, the recipe's degradation has {theirs}"
-        )
-
-
 def _joined(singles: list[Restoration]) -> Restoration:
     if not singles:
         raise ImageError("an empty batch")
@@ -289,18 +191,3 @@ def _joined(singles: list[Restoration]) -> Restoration:
         sum(residuals) / len(residuals) if residuals else None,
         singles[0].evaluations,
     )
-
-
-def _like_array(photo: Photo, given: np.ndarray) -> np.ndarray:
-    """The photo as an array of the given one's dtype and number of channels."""
-    planes = photo.pixels[:1] if photo.grey else photo.pixels
-    if photo.alpha is not None:
-        planes = torch.cat([planes, photo.alpha[None]])
-    array = planes.permute(1, 2, 0).double().numpy()
-    if given.ndim == 2:
-        array = array[..., 0]
-    if given.dtype == bool:
-        return array >= 0.5
-    if np.issubdtype(given.dtype, np.integer):
-        return (array * np.iinfo(given.dtype).max).round().astype(given.dtype)
-    return array.astype(given.dtype)

@@ -15,8 +15,8 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from invdiff import cli as command_line
-from invdiff.weights import save_prior
+from invdiff.cli import make as command_line
+from invdiff.components.weights import save_prior
 from invdiff_mcformer.prior import MCFormerPrior
 from invdiff_mcformer.settings import MCFormerSettings
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from invdiff import images
 from invdiff.degradation import Degradation
 from invdiff.errors import PluginError, one_line
+from invdiff.io import pictures as images
 from invdiff.method import Case, Method, Restored
 
 _X4PLUS = 4  # the package's number for that network

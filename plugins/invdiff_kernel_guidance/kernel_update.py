@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from invdiff.deconvolution import centre_of_mass, shifted
+from invdiff.blur.deconvolution import centre_of_mass, shifted
 from invdiff.degradation import Degradation, KernelSpace
 from invdiff.errors import RecipeError
 from invdiff.guidance import Estimate, Guidance, Step

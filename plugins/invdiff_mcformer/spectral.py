@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from invdiff.deconvolution import taper, wiener
+from invdiff.blur.deconvolution import taper, wiener
 
 from .settings import Estimator, Network
 

@@ -10,9 +10,9 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from invdiff.blur import Padding, blur, blur_adjoint, pad_border
+from invdiff.blur.kernel_files import read_kernels
 from invdiff.degradation import Degradation, DegradationSettings, KernelSpace
 from invdiff.errors import ImageError
-from invdiff.kernel_files import read_kernels
 from invdiff.settings import Float, Int
 
 from .trajectory import motion_kernel

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 
-from invdiff.blur import blur, blur_adjoint, upsample_bicubic
+from invdiff.blur.convolution import blur, blur_adjoint
+from invdiff.blur.resize import upsample_bicubic
 from invdiff.degradation import BoxSpace, Degradation, DegradationSettings
 from invdiff.guidance import Estimate, Guidance
 from invdiff.prior import Output, Prediction, PriorNet, PriorSettings

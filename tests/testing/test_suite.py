@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from invdiff.blur import blur
+from invdiff.blur.convolution import blur
 from invdiff.degradation import BoxSpace, Degradation
 from invdiff.guidance import Guidance
 from invdiff.testing import (
@@ -304,7 +304,7 @@ def expected_of(component):
 INNER = """\
 import pytest
 
-from invdiff.blur import blur
+from invdiff.blur.convolution import blur
 from invdiff.testing import parametrize_with_checks
 from invdiff.testing.subjects import ToyBlur, ToyPrior
 

@@ -1,0 +1,109 @@
+"""Measured kernels from files: NumPy arrays, pictures, and MATLAB files with a ``kernels`` variable."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ImageError, one_line
+from ..io import pictures as images
+from .deconvolution import centre_of_mass, shifted
+
+
+@dataclass(frozen=True)
+class MeasuredKernel:
+    """A kernel ``(K, K)`` as the loop wants it, and the whole pixels, down and right, that centring moved it by."""
+
+    name: str
+    kernel: Tensor
+    shift: tuple[int, int]
+
+
+def read_kernels(path: Path, size: int) -> list[MeasuredKernel]:
+    """All kernels of a file or of a folder's files, by name, each ``(size, size)``, float64 with unit sum.
+
+    Smaller ones are framed in zeros. The centre of mass is moved to the middle by whole pixels, so that
+    nothing is resampled. Raises :class:`ImageError`, naming the file, for what is not a kernel of an odd
+    side of at most ``size``, and for one that would lose mass by centring.
+    """
+    try:
+        path = path.expanduser()
+        if not path.exists():
+            raise ImageError(f"{path}: no such file or folder")
+        files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, no such user, no leave to look
+        raise ImageError(f"{path}: cannot be read ({one_line(error)})") from None
+    found = [_centred(name, array, size) for file in files for name, array in _arrays(file)]
+    if not found:
+        raise ImageError(f"{path}: no kernels here ({', '.join(SUFFIXES)})")
+    return found
+
+
+def _arrays(file: Path) -> list[tuple[str, np.ndarray]]:
+    reader = _READERS.get(file.suffix.lower())
+    if reader is None:
+        raise ImageError(f"{file}: a kernel is one of {', '.join(SUFFIXES)}")
+    try:
+        arrays = reader(file)
+    except ImageError:
+        raise
+    except Exception as error:  # a damaged file makes the readers raise almost anything
+        raise ImageError(f"{file}: cannot be read as a kernel ({one_line(error)})") from None
+    if len(arrays) == 1:
+        return [(str(file), arrays[0])]
+    return [(f"{file}, kernel {i + 1}", array) for i, array in enumerate(arrays)]
+
+
+def _numpy(file: Path) -> list[np.ndarray]:
+    with file.open("rb") as stream:
+        return [np.lib.format.read_array(stream, allow_pickle=False)]
+
+
+def _picture(file: Path) -> list[np.ndarray]:
+    return [images.load(file).pixels.mean(0).numpy()]
+
+
+def _matlab(file: Path) -> list[np.ndarray]:
+    from scipy.io import loadmat
+
+    try:
+        variables = loadmat(io.BytesIO(file.read_bytes()))
+    except NotImplementedError:
+        raise ImageError(f"{file}: MATLAB files of version 7.3 cannot be read: save it with '-v7'") from None
+    if "kernels" not in variables:
+        raise ImageError(f"{file}: has no variable 'kernels'")
+    kernels = variables["kernels"]
+    return list(kernels.ravel()) if kernels.dtype == object else [kernels]
+
+
+_READERS = {".npy": _numpy, ".png": _picture, ".mat": _matlab}
+SUFFIXES = tuple(_READERS)
+
+
+def _centred(name: str, array: np.ndarray, size: int) -> MeasuredKernel:
+    if array.ndim != 2 or array.shape[0] != array.shape[1]:
+        raise ImageError(f"{name}: a kernel is square, got {'x'.join(map(str, array.shape))}")
+    side = len(array)
+    if side % 2 == 0:
+        raise ImageError(f"{name}: a kernel has an odd side, got {side}")
+    if side > size:
+        raise ImageError(f"{name}: a kernel of {side}x{side} does not fit kernel_size {size}")
+    if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
+        raise ImageError(f"{name}: a kernel is an array of real numbers, got {array.dtype}")
+    kernel = torch.from_numpy(array.astype(np.float64))
+    if not bool(kernel.isfinite().all()) or bool((kernel < 0).any()):
+        raise ImageError(f"{name}: a kernel's numbers are finite and not negative")
+    if not float(kernel.sum()):
+        raise ImageError(f"{name}: the kernel is all zero")
+    margin = (size - side) // 2
+    framed = torch.nn.functional.pad(kernel / kernel.sum(), (margin,) * 4)
+    rows, cols = (-centre_of_mass(framed[None])[0]).round().int().tolist()
+    moved = shifted(framed, rows, cols)
+    if float(moved.sum()) < 1 - 1e-6:
+        raise ImageError(f"{name}: centring its mass pushes part of it out of kernel_size {size}")
+    return MeasuredKernel(name, moved, (rows, cols))

@@ -1,0 +1,1 @@
+"""Plugins: found, listed, and their components built from validated settings, with the weights they name."""

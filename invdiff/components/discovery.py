@@ -1,0 +1,70 @@
+"""Discovery of plugins through entry points, each behind its own guard."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import pluggy
+
+from .. import hookspecs
+from ..errors import one_line
+from ..settings import Settings
+from .registry import INTERFACES, Component, Failure, Registry, Role
+
+
+def discover(found: Iterable[EntryPoint] | None = None) -> Registry:
+    """Load every announced plugin, or those named in ``INVDIFF_PLUGINS``. Never raises for a bad plugin."""
+    if found is None:
+        found = entry_points(group=hookspecs.GROUP)
+    wanted = {name.strip() for name in os.environ.get("INVDIFF_PLUGINS", "").split(",") if name.strip()}
+    registry = Registry()
+    for entry in sorted(set(found), key=lambda e: (e.name, e.value)):
+        if wanted and entry.name not in wanted:
+            continue
+        owner = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown package"
+        try:
+            components = _load(entry, owner)
+        except (Exception, SystemExit) as error:  # whatever a foreign module does, others go on
+            registry.failures.append(Failure(entry.name, owner, f"{type(error).__name__}: {one_line(error)}"))
+            continue
+        for component in components:
+            registry.add(component)
+    return registry
+
+
+@cache
+def registry() -> Registry:
+    """The installed plugins, discovered once a process."""
+    return discover()
+
+
+def _load(entry: EntryPoint, owner: str) -> list[Component]:
+    """One plugin's components, all or none. Its own manager checks hook names and arguments."""
+    manager = pluggy.PluginManager(hookspecs.GROUP)
+    manager.add_hookspecs(hookspecs)
+    manager.register(entry.load(), entry.name)
+    manager.check_pending()
+    components: list[Component] = []
+    roles: tuple[tuple[Role, Any], ...] = (
+        ("degradation", manager.hook.register_degradations),
+        ("prior", manager.hook.register_priors),
+        ("guidance", manager.hook.register_guidances),
+        ("method", manager.hook.register_methods),
+        ("kernels", manager.hook.register_kernels),
+    )
+    for role, hook in roles:
+
+        def register(kind: str, cls: type, *, summary: str = "", reference: str = "", role: Role = role) -> None:
+            interface = INTERFACES[role]
+            if not (isinstance(cls, type) and issubclass(cls, interface)):
+                raise TypeError(f"{role} '{kind}' is not a subclass of invdiff.{interface.__name__}")
+            if not issubclass(cls.Settings, Settings):  # type: ignore[attr-defined]
+                raise TypeError(f"{role} '{kind}': its Settings must derive from {interface.__name__}'s")
+            components.append(Component(role, kind, cls, summary, reference, entry.name, owner))
+
+        hook(register=register)
+    return components

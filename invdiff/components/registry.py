@@ -1,0 +1,110 @@
+"""The registry of kinds: which components there are, who ships them, and which plugins failed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..degradation import Degradation
+from ..errors import PluginError, suggest
+from ..guidance import Guidance
+from ..kernel_set import KernelSet
+from ..method import Method
+from ..prior import PriorNet
+
+
+@dataclass(frozen=True)
+class Part:
+    """One chosen component with its validated settings."""
+
+    component: Component
+    settings: Any
+    where: str
+
+
+Role = Literal["degradation", "prior", "guidance", "method", "kernels"]
+INTERFACES: dict[Role, type] = {
+    "degradation": Degradation,
+    "prior": PriorNet,
+    "guidance": Guidance,
+    "method": Method,
+    "kernels": KernelSet,
+}
+
+
+@dataclass(frozen=True)
+class Component:
+    """One registered component and who ships it."""
+
+    role: Role
+    kind: str
+    cls: Any
+    summary: str
+    reference: str
+    plugin: str
+    owner: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A plugin that did not load, and why, in one line."""
+
+    plugin: str
+    owner: str
+    reason: str
+
+
+@dataclass
+class Registry:
+    """Every component by role and kind, and every plugin that failed."""
+
+    components: dict[tuple[Role, str], list[Component]] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+
+    def add(self, component: Component) -> None:
+        self.components.setdefault((component.role, component.kind), []).append(component)
+
+    def kinds(self, role: Role) -> list[str]:
+        return sorted(kind for r, kind in self.components if r == role)
+
+    def roles(self, kind: str) -> list[Role]:
+        """The roles in which that kind is registered; an error that helps where there is none."""
+        found: list[Role] = [role for role in INTERFACES if (role, kind) in self.components]
+        if not found:
+            known = {k for _, k in self.components}
+            raise PluginError(f"no component is called '{kind}'{suggest(kind, known)}{self._broken()}")
+        return found
+
+    def get(self, role: Role, kind: str) -> Component:
+        """The one component of that kind; an error that helps, otherwise."""
+        found = self.components.get((role, kind), [])
+        if len(found) == 1:
+            return found[0]
+        if found:
+            owners = " and ".join(f"{c.plugin} ({c.owner})" for c in found)
+            raise PluginError(
+                f"{role} '{kind}' is registered twice, by {owners}: uninstall one, or limit INVDIFF_PLUGINS"
+            )
+        raise PluginError(f"no {role} is called '{kind}'{suggest(kind, self.kinds(role))}{self._broken()}")
+
+    def _broken(self) -> str:
+        return "".join(f"; plugin {f.plugin} ({f.owner}) FAILED: {f.reason}" for f in self.failures)
+
+    def contested(self, role: Role, kind: str) -> bool:
+        """Whether more than one plugin claims that kind."""
+        return len(self.components.get((role, kind), [])) > 1
+
+    def rows(self) -> list[Component]:
+        """Every component, by role, kind and owner."""
+        found = [c for components in self.components.values() for c in components]
+        return sorted(found, key=lambda c: (c.role, c.kind, c.owner))
+
+    def listing(self) -> dict[str, Any]:
+        """Components and failures as JSON has them; ``reference`` may name a paper."""
+        names = ("role", "kind", "plugin", "owner", "summary", "reference")
+        return {
+            "components": [
+                {**{n: getattr(c, n) for n in names}, "conflict": self.contested(c.role, c.kind)} for c in self.rows()
+            ],
+            "failures": [vars(f) for f in self.failures],
+        }

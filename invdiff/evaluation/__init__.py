@@ -1,0 +1,1 @@
+"""``invdiff eval``: many contenders on the same inputs, measured and shown."""

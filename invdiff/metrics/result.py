@@ -1,0 +1,53 @@
+"""Which metrics one result gets, against the clean picture and the true parameters: for runs and evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from .. import metrics
+from ..degradation import Degradation, KernelSpace
+from .lpips import LPIPS
+
+REACH = 8
+"""Whole pixels by which a deblurred picture may be moved before it is compared once more."""
+
+
+def border_of(operator: Degradation) -> int:
+    """Pixels left out along the border of luma metrics: ``scale``, as is the custom of super-resolution, or none."""
+    return operator.scale if operator.scale > 1 else 0
+
+
+def picture_metrics(
+    image: Tensor, clean: Tensor, operator: Degradation, networks: Sequence[LPIPS] = ()
+) -> dict[str, float]:
+    """Of an image ``(3, H, W)``, rounded to 8 bits first, against the clean one."""
+    image, border = metrics.round8(image), border_of(operator)
+    found = {
+        "psnr_y": metrics.psnr_y(image, clean, border),
+        "psnr_rgb": metrics.psnr_rgb(image, clean),
+        "ssim_y": metrics.ssim_y(image, clean, border),
+    }
+    return found | {f"lpips_{network.network}": network(image, clean) for network in networks}
+
+
+def parameter_metrics(estimate: Tensor, truth: Tensor, clean: Tensor, operator: Degradation) -> dict[str, float]:
+    """Of estimated parameters ``(*shape)`` against the true ones; ``clean (3, H, W)`` is degraded with both."""
+    found: dict[str, float] = {}
+    if isinstance(operator.parameters, KernelSpace):
+        found["kernel_l1"] = metrics.kernel_l1(estimate, truth)
+        if operator.scale == 1:  # where a shift of the kernel cannot be told from one of the scene
+            found["kernel_l1_shifted"] = metrics.kernel_l1_shifted(estimate, truth)
+        found["kernel_psnr_shifted"] = metrics.kernel_psnr_shifted(estimate, truth)
+        found["mnc"] = metrics.mnc(estimate, truth)
+    ours, theirs = (operator.apply(clean[None], theta[None])[0] for theta in (estimate, truth))
+    found["lr_psnr"] = metrics.lr_psnr(ours, theirs)
+    return found
+
+
+def residual_rms(image: Tensor, parameters: Tensor, y: Tensor, operator: Degradation) -> float:
+    """Root mean square of ``y - A(image)`` on [0, 1], over the pixels whose whole scene the image shows."""
+    again = operator.apply(image[None], parameters[None])[0]
+    rows, cols = ((have - want) // 2 for have, want in zip(y.shape[-2:], again.shape[-2:], strict=True))
+    return metrics.rms(y[..., rows : rows + again.shape[-2], cols : cols + again.shape[-1]] - again)

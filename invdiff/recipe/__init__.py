@@ -1,0 +1,1 @@
+"""Recipes: YAML text to validated settings, with a place for every mistake."""

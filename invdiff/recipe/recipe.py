@@ -1,0 +1,120 @@
+"""Recipes: YAML to validated settings. Every error names file, line and key, and what would be right."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ..components.registry import Component, Part, Registry, Role
+from ..errors import PluginError, RecipeError, suggest
+from ..sampler import SamplerSettings
+from ..settings import Int, Settings
+from ..training.settings import TrainSettings
+from .source import Key, Source, key_of
+
+
+class InputSettings(Settings):
+    """Where pictures come from when the command line names none."""
+
+    sample: Literal["astronaut", "cat", "coffee", "face"] | None = None
+    """A photo that ships with scikit-image."""
+    crop: Annotated[Int, Field(ge=16)] | None = 256
+    """Centre-crop pictures that are to be degraded to squares of this side; null: whole pictures."""
+    synthesize: bool = False
+    """Inputs are clean: degrade them first, and measure the result against them."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole recipe, validated; nothing is built yet."""
+
+    path: Path
+    name: str
+    seed: int
+    degradation: Part
+    prior: Part
+    guidance: tuple[Part, ...]
+    sampler: SamplerSettings
+    input: InputSettings
+    train: TrainSettings | None
+    where: Callable[[str], str]
+    """Where a dotted key stands, for messages: ``recipes/x.yaml:7: sampler.steps``."""
+
+    def resolved(self) -> dict[str, Any]:
+        """Every setting with its defaults filled in, for reports."""
+
+        def part(p: Part) -> dict[str, Any]:
+            return {"kind": p.component.kind, **p.settings.model_dump(mode="json")}
+
+        return {
+            "name": self.name,
+            "seed": self.seed,
+            "degradation": part(self.degradation),
+            "prior": part(self.prior),
+            "guidance": [part(g) for g in self.guidance],
+            "sampler": self.sampler.model_dump(mode="json"),
+            "input": self.input.model_dump(mode="json"),
+            "train": self.train.model_dump(mode="json") if self.train else None,
+        }
+
+
+class Skeleton(Settings):
+    """A recipe's own keys. What is in the blocks is checked by their components' settings classes."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    seed: Annotated[Int, Field(ge=0)] = 0
+    degradation: dict[str, Any]
+    prior: dict[str, Any]
+    guidance: list[dict[str, Any]] = []
+    sampler: dict[str, Any] = {}
+    input: dict[str, Any] = {}
+    train: dict[str, Any] | None = None
+
+
+def load_recipe(path: str | os.PathLike[str], registry: Registry, overrides: Sequence[str] = ()) -> Recipe:
+    """Read, override and validate a recipe.
+
+    Raises :class:`RecipeError` for a file, key or value that is wrong, with file and line;
+    :class:`PluginError`, likewise placed, for a kind that no working plugin offers.
+    """
+    source = Source.read(Path(path))
+    for assignment in overrides:
+        source.override(assignment)
+    skeleton = source.validate(Skeleton, source.data, ())
+
+    def part(role: Role, block: dict[str, Any], key: Key) -> Part:
+        kind = block.get("kind")
+        if not isinstance(kind, str):
+            raise RecipeError(f"{source.where((*key, 'kind'))}: missing{suggest('', registry.kinds(role))}")
+        try:
+            component = registry.get(role, kind)
+        except PluginError as error:
+            raise PluginError(f"{source.where((*key, 'kind'))}: {error}") from None
+        rest = {name: value for name, value in block.items() if name != "kind"}
+        return Part(component, source.validate(component.cls.Settings, rest, key), source.where(key))
+
+    return Recipe(
+        path=source.path,
+        name=skeleton.name,
+        seed=skeleton.seed,
+        degradation=part("degradation", skeleton.degradation, ("degradation",)),
+        prior=part("prior", skeleton.prior, ("prior",)),
+        guidance=tuple(part("guidance", block, ("guidance", i)) for i, block in enumerate(skeleton.guidance)),
+        sampler=source.validate(SamplerSettings, skeleton.sampler, ("sampler",)),
+        input=source.validate(InputSettings, skeleton.input, ("input",)),
+        train=None if skeleton.train is None else source.validate(TrainSettings, skeleton.train, ("train",)),
+        where=lambda name: source.where(key_of(name)),
+    )
+
+
+def part_without_recipe(component: Component, overrides: Sequence[str] = ()) -> Part:
+    """A component with its default settings and ``key=value`` changes to them, under the same checks."""
+    source = Source(Path(component.kind), "{}")
+    for assignment in overrides:
+        source.override(assignment)
+    return Part(component, source.validate(component.cls.Settings, source.data, ()), component.kind)

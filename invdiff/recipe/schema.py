@@ -1,0 +1,61 @@
+"""A JSON Schema of recipes, for editors that complete keys: what is installed decides what it holds."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from pydantic.errors import PydanticInvalidForJsonSchema
+
+from ..components.registry import Registry, Role
+from ..sampler import SamplerSettings
+from ..settings import Settings
+from ..training.settings import TrainSettings
+from .recipe import InputSettings, Skeleton
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def recipe_schema(registry: Registry) -> dict[str, Any]:
+    """The schema, with one alternative for each registered kind; kinds that clash are left out.
+
+    It says less than the checks of ``invdiff run``: what one setting means for another is not in it.
+    """
+    definitions: dict[str, Any] = {}
+
+    def refer(name: str, model: type[Settings], kind: str | None = None) -> dict[str, str]:
+        template = f"#/$defs/{name}.{{model}}"
+        own = model.model_json_schema(ref_template=template)
+        definitions.update({f"{name}.{inner}": value for inner, value in own.pop("$defs", {}).items()})
+        if kind is not None:
+            own["properties"] = {"kind": {"const": kind}, **own.get("properties", {})}
+            own["required"] = ["kind", *own.get("required", [])]
+        definitions[name] = own
+        return {"$ref": f"#/$defs/{name}"}
+
+    def role(name: Role) -> dict[str, Any]:
+        clear = [kind for kind in registry.kinds(name) if not registry.contested(name, kind)]
+        kinds: list[Any] = []
+        for kind in clear:
+            with contextlib.suppress(PydanticInvalidForJsonSchema):  # settings that a schema cannot describe
+                kinds.append(refer(f"{name}.{kind}", registry.get(name, kind).cls.Settings, kind))
+        return {"type": "object", "required": ["kind"], "oneOf": kinds or [False]}
+
+    whole = {**Skeleton.model_json_schema(), "title": "invdiff recipe"}
+    whole["properties"] |= {
+        "degradation": role("degradation"),
+        "prior": role("prior"),
+        "guidance": {"type": "array", "items": role("guidance")},
+        "sampler": refer("sampler", SamplerSettings),
+        "input": refer("input", InputSettings),
+        "train": {"anyOf": [refer("train", TrainSettings), {"type": "null"}]},
+    }
+    # A recipe that extends another has parts of blocks, which only the whole can be checked with.
+    overlay = {
+        "type": "object",
+        "properties": {"extends": {"type": "string"}, **{key: {} for key in whole["properties"]}},
+        "required": ["extends"],
+        "additionalProperties": False,
+    }
+    either = {"if": {"required": ["extends"]}, "then": overlay, "else": whole}
+    return {"$schema": DIALECT, "title": "invdiff recipe", **either, "$defs": definitions}

@@ -1,0 +1,1 @@
+"""``invdiff run``: pictures through a pipeline, with a report."""

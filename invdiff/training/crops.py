@@ -1,0 +1,86 @@
+"""Training photos: folders in, random crops out, each a function of (seed, step) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import TrainingError
+from ..io.pictures import SUFFIXES
+from ..seeds import Stream
+
+_CACHE_BYTES = 4 << 30
+
+
+def find_images(folders: Sequence[str]) -> list[Path]:
+    """All pictures in the folders, sorted; an error that names the first folder without any."""
+    if not folders:
+        raise TrainingError("no training photos: name folders with --data, or in the recipe under train.data")
+    found: list[Path] = []
+    for folder in folders:
+        place = Path(folder).expanduser()
+        if not place.is_dir():
+            raise TrainingError(f"{folder}: no such folder")
+        # Hidden files are other systems' notes beside the pictures, not pictures.
+        here = sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+        if not here:
+            raise TrainingError(f"{folder}: no pictures in this folder")
+        found += here
+    return found
+
+
+class PhotoCrops:
+    """Random square crops with flips, quarter turns and shrinking, ``(B, 3, crop, crop)`` in [0, 1].
+
+    Each epoch visits every photo once in its own order. Decoded photos are kept in memory, to 4 GiB.
+    """
+
+    def __init__(self, files: Sequence[Path], crop: int, rescale: tuple[float, float], seed: int) -> None:
+        self.files, self.crop, self.rescale, self.seed = list(files), crop, rescale, seed
+        self._kept: dict[int, Image.Image] = {}
+        self._bytes = 0
+
+    def batch(self, step: int, size: int) -> Tensor:
+        """The batch of a step."""
+        return torch.stack([self._crop(step * size + i) for i in range(size)])
+
+    def _photo(self, index: int) -> Image.Image:
+        if index in self._kept:
+            return self._kept[index]
+        try:
+            with Image.open(self.files[index]) as file:
+                photo = file.convert("RGB")
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise TrainingError(f"{self.files[index]}: cannot be read as a picture ({error})") from None
+        if min(photo.size) < self.crop:
+            raise TrainingError(
+                f"{self.files[index]}: {photo.width}x{photo.height} is smaller than a crop of {self.crop}"
+            )
+        size = 3 * photo.width * photo.height
+        if self._bytes + size <= _CACHE_BYTES:
+            self._kept[index] = photo
+            self._bytes += size
+        return photo
+
+    def _crop(self, number: int) -> Tensor:
+        epoch, place = divmod(number, len(self.files))
+        order = np.random.default_rng([self.seed, Stream.CROP_ORDER, epoch]).permutation(len(self.files))
+        rng = np.random.default_rng([self.seed, Stream.CROP_PLACE, number])
+        photo = self._photo(int(order[place]))
+        # Shrinking by f takes a window of crop / f pixels to crop pixels.
+        shrink = max(rng.uniform(*self.rescale), self.crop / min(photo.size))
+        window = min(round(self.crop / shrink), *photo.size)
+        left, top = (int(rng.integers(0, side - window + 1)) for side in photo.size)
+        box = (left, top, left + window, top + window)
+        patch = photo.crop(box)
+        if window != self.crop:
+            patch = patch.resize((self.crop, self.crop), Image.Resampling.BICUBIC)
+        pixels = np.rot90(np.asarray(patch), int(rng.integers(4)))
+        if rng.integers(2):
+            pixels = pixels[:, ::-1]
+        return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255

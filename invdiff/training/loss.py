@@ -1,0 +1,71 @@
+"""The loss of Algorithm 1 (Eq. 13), and the times it is taken at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..degradation import Degradation
+from ..prior import PriorNet
+from .settings import NoiseLevels, TrainSettings
+
+
+def draw_times(prior: PriorNet, levels: NoiseLevels, batch: int, generator: torch.Generator) -> Tensor:
+    """Times ``(batch,)`` of a training step."""
+    schedule = prior.schedule
+    uniform = torch.randint(len(schedule), (batch,), generator=generator)
+    sigma = levels.median * (levels.spread * torch.randn(batch, generator=generator)).exp()
+    table = schedule.noise_to_signal(torch.arange(len(schedule)), torch.empty(len(schedule)))
+    focused = torch.searchsorted(table, sigma).clamp_max(len(schedule) - 1)
+    return torch.where(torch.rand(batch, generator=generator) < levels.lognormal_share, focused, uniform)
+
+
+def losses(
+    prior: PriorNet,
+    model: Callable[..., Any],
+    degradation: Degradation,
+    x: Tensor,
+    t: Tensor,
+    noise: torch.Generator,
+    settings: TrainSettings,
+    bfloat16: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Total, image and parameter loss of one batch ``x (B, 3, H, W)`` in [0, 1] (Eq. 13)."""
+    with torch.no_grad():
+        y, theta = degradation.degrade(x, noise)
+        clean, condition = prior.from_unit(x), prior.from_unit(degradation.lift(y))
+        eps = torch.randn(x.shape, generator=noise).to(x)
+        x_t = prior.schedule.add_noise(clean, eps, t)
+    # Only the network: a measurement blurred in bfloat16 would be off by more than its 8-bit rounding.
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=bfloat16):
+        out = model(x_t, t, condition)
+    target = prior.schedule.target(prior.prediction, clean, eps, t)
+    weight = prior.loss_weight(t).to(x)
+    image = (weight * (out.raw.float() - target).square().mean(dim=(1, 2, 3))).mean()
+    parameter = image.new_zeros(())
+    if out.parameters is not None:
+        parameter = (out.parameters.float() - theta).abs().flatten(1).sum(1).mean()
+    total = image + settings.parameter_weight * parameter
+    for estimate in out.earlier:
+        total = total + settings.parameter_weight * (estimate.float() - theta).abs().flatten(1).sum(1).mean()
+    if out.variance_fraction is not None:
+        x0 = prior.schedule.to_x0(prior.prediction, out.raw.float().detach(), x_t, t)
+        total = total + settings.variance_weight * len(prior.schedule) * _bound(prior, clean, x0, out, t)
+    return total, image, parameter
+
+
+def _bound(prior: PriorNet, clean: Tensor, x0: Tensor, out: Any, t: Tensor) -> Tensor:
+    """KL of the true reverse step from the predicted one, with the mean held fixed (Nichol and Dhariwal 2021).
+
+    At ``t = 0``, where the true step has no variance, the next one's takes its place.
+    """
+    pairs = [prior.schedule.transition_variances(max(i, 1), max(i, 1) - 1) for i in t.tolist()]
+    small, large = (torch.tensor(v).to(clean).view(-1, 1, 1, 1) for v in zip(*pairs, strict=True))
+    log_ratio = out.variance_fraction.float() * (large / small).log()
+    abar, before = prior.schedule.abar(t, clean), prior.schedule.abar(t - 1, clean)
+    gap = before.sqrt() * (1 - abar / before) / (1 - abar) * (clean - x0)
+    kl = 0.5 * (log_ratio - 1 + (1 + gap.square() / small) * (-log_ratio).exp())
+    return kl.mean()

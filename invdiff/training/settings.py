@@ -1,0 +1,66 @@
+"""The settings of a training run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, model_validator
+
+from ..settings import Float, Int, Settings
+
+
+class NoiseLevels(Settings):
+    """Which times training visits: uniform ones, and a share around a noise level of interest."""
+
+    lognormal_share: Annotated[Float, Field(ge=0, le=1)] = 0.0
+    """Part of the samples whose ``sigma = sqrt((1 - abar) / abar)`` is drawn log-normally."""
+    median: Annotated[Float, Field(gt=0)] = 0.15
+    spread: Annotated[Float, Field(gt=0)] = 1.2
+
+
+class TrainSettings(Settings):
+    """One training run. The defaults are the paper's (Sec. 4.1); ``data`` may come from the command line."""
+
+    data: list[str] = []
+    steps: Annotated[Int, Field(ge=1)] = 500_000
+    batch: Annotated[Int, Field(ge=1)] = 8
+    crop: Annotated[Int, Field(ge=8)] = 256
+    rescale: tuple[Float, Float] = (1.0, 1.0)
+    """Photos are shrunk by a random factor in this range before cropping."""
+    learning_rate: Annotated[Float, Field(gt=0)] = 2e-4
+    decay: Literal["halve", "cosine", "none"] = "halve"
+    halve_every: Annotated[Int, Field(ge=1)] = 100_000
+    warmup: Annotated[Int, Field(ge=0)] = 0
+    clip: Annotated[Float, Field(gt=0)] = 1.0
+    """Largest gradient norm."""
+    ema: Annotated[Float, Field(ge=0, lt=1)] = 0.999
+    parameter_weight: Annotated[Float, Field(ge=0)] = 1.0
+    """Weight of the parameters' L1 error, summed over a kernel's pixels (Eq. 13)."""
+    variance_weight: Annotated[Float, Field(ge=0)] = 1e-3
+    """Weight of the variational bound, for priors with a learned variance."""
+    noise: NoiseLevels = NoiseLevels()
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """``auto``: bfloat16 autocast on CUDA, float32 elsewhere."""
+    compile: bool = False
+    channels_last: bool = False
+    checkpoint_every: Annotated[Int, Field(ge=1)] = 1000
+    log_every: Annotated[Int, Field(ge=1)] = 50
+    workers: Annotated[Int, Field(ge=1)] = 2
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainSettings:
+        if not 0 < self.rescale[0] <= self.rescale[1] <= 1:
+            raise ValueError(f"rescale must be [low, high] with 0 < low <= high <= 1, got {list(self.rescale)}")
+        return self
+
+
+def learning_rate(settings: TrainSettings, step: int) -> float:
+    """The rate of a step, counted from 0."""
+    rate = settings.learning_rate * min(1.0, (step + 1) / max(settings.warmup, 1))
+    if settings.decay == "halve":
+        return rate * 0.5 ** (step // settings.halve_every)
+    if settings.decay == "cosine":
+        angle = torch.pi * torch.tensor(step / settings.steps, dtype=torch.float64)
+        return rate * (0.01 + 0.99 * 0.5 * (1 + float(angle.cos())))
+    return rate

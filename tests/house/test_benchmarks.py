@@ -1,0 +1,56 @@
+"""What docs/benchmarks.md and the model cards say in tables is what the results beside them say."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from invdiff.evaluation.results import mean, read_csv
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "docs" / "benchmarks.md", *sorted((ROOT / "plugins").glob("*/weights/*.md"))]
+
+pytestmark = pytest.mark.skipif(not (ROOT / "benchmarks").exists(), reason="not in a checkout")
+
+
+@pytest.fixture(scope="module")
+def tables():
+    spec = importlib.util.spec_from_file_location("tables_script", ROOT / "benchmarks" / "tables.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_tables_are_made_from_the_results(tables, page):
+    text = page.read_text(encoding="utf-8")
+    assert tables.filled(text) == text, f"python benchmarks/tables.py {page}"
+    if page.name == "benchmarks.md":
+        assert len(tables.BLOCK.findall(text)) >= 6
+
+
+def test_every_result_is_shown(tables):
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    named = set(re.findall(r"[\w]+", " ".join(m[1] for m in tables.BLOCK.findall(text))))
+    assert {p.stem for p in tables.RESULTS.glob("*.csv")} <= named | {"figure7"}
+
+
+def test_a_cell_is_the_mean_of_its_rows(tables):
+    """By hand, from the first table: the recipe on Set5."""
+    rows, _ = read_csv(tables.RESULTS / "set5.csv")
+    ours = [r for r in rows if r.place.method == "blindsr_x4"]
+    assert len(ours) == 5 * 8
+    psnr = f"{mean(ours, 'psnr_y_border4'):.2f}"
+    line = next(
+        x for x in PAGES[0].read_text(encoding="utf-8").splitlines() if x.startswith("| Set5, Gaussian8 | recipe")
+    )
+    assert line.split("|")[4].strip() == psnr
+
+
+def test_what_is_not_there_is_said(tables):
+    for wanted in ({"from": "set5", "columns": ["fid"]}, {"from": "set5", "columns": ["psnr_rgb"], "datasets": ["no"]}):
+        with pytest.raises(SystemExit, match="no such rows, or not all of these columns"):
+            tables.table(wanted)

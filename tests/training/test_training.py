@@ -1,0 +1,373 @@
+"""Training: the objective, the streams of random numbers, and a run that stops and goes on as if it had not."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+
+import invdiff
+from invdiff.assembly import build_trainer
+from invdiff.training.loss import draw_times, losses
+from invdiff.training.settings import NoiseLevels, TrainSettings, learning_rate
+
+
+def tensors(folder):
+    return safetensors.torch.load_file(folder / "checkpoint.safetensors")
+
+
+def step_of(folder):
+    with safetensors.safe_open(folder / "checkpoint.safetensors", framework="pt") as file:
+        return int(file.metadata()["step"])
+
+
+def log_of(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def losses_of(folder):
+    return [[r[k] for k in ("step", "loss", "image_loss", "parameter_loss", "learning_rate")] for r in log_of(folder)]
+
+
+def assert_same_run(a, b):
+    one, other = tensors(a), tensors(b)
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+    assert losses_of(a) == losses_of(b)
+    assert step_of(a) == step_of(b)
+
+
+def test_files_and_log(train, tmp_path):
+    result = train("a")
+    assert (result.code, result.out, result.err) == (0, "", "")
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == [
+        "checkpoint.safetensors",
+        "log.jsonl",
+        "weights.safetensors",
+    ]
+    records = log_of(tmp_path / "a")
+    assert [r["step"] for r in records] == [1, 2, 3, 4, 5, 6]
+    for r in records:
+        assert r["steps"] == 6
+        assert r["loss"] == pytest.approx(r["image_loss"] + r["parameter_loss"], rel=1e-5)
+        assert r["learning_rate"] == 2e-3
+        assert r["images_per_second"] > 0
+    assert step_of(tmp_path / "a") == 6
+
+
+def test_log_holds_means_and_the_last_step(train, tmp_path):
+    train("a")
+    train("b", log_every=4)
+    fine = log_of(tmp_path / "a")
+    coarse = log_of(tmp_path / "b")
+    assert [r["step"] for r in coarse] == [4, 6]
+    assert coarse[0]["loss"] == pytest.approx(sum(r["loss"] for r in fine[:4]) / 4, rel=1e-5)
+    assert coarse[1]["loss"] == pytest.approx(sum(r["loss"] for r in fine[4:]) / 2, rel=1e-5)
+
+
+def test_speaks_unless_quiet(cli, training, photos, tmp_path):
+    result = cli("train", training, "-o", tmp_path / "a", "--data", photos, "--set", "train.steps=1")
+    assert result.code == 0
+    assert f"{tmp_path / 'a' / 'weights.safetensors'}: step 1" in result.out
+    assert "step 1/1" in result.err
+
+
+def test_loss_falls(train, tmp_path):
+    train("a", steps=70, learning_rate="5e-3")
+    found = [r["loss"] for r in log_of(tmp_path / "a")]
+    assert sum(found[-10:]) < 0.8 * sum(found[:10])
+
+
+def test_trained_weights_restore(train, recipe, cli, training, tmp_path, report):
+    train("a")
+    path = tmp_path / "a" / "weights.safetensors"
+    prior = invdiff.load_prior(path)
+    averaged = {n.removeprefix("ema."): t for n, t in tensors(tmp_path / "a").items() if n.startswith("ema.")}
+    assert prior.state_dict().keys() == averaged.keys()
+    for name, value in prior.state_dict().items():
+        assert torch.equal(value, averaged[name].half().float()), name
+    with safetensors.safe_open(path, framework="pt") as file:
+        assert json.loads(file.metadata()["note"])["step"] == 6
+    user = recipe(("kernel_size: 21", "kernel_size: 5"), weights=path)
+    assert cli("run", user, "-o", tmp_path / "out").code == 0
+    assert "psnr_y" in report(tmp_path / "out")["astronaut"]["metrics"]
+
+
+def test_average_follows_the_weights(training, photos, tmp_path):
+    trainer = build_trainer(training, tmp_path / "a", [str(photos)], ["train.steps=1"])
+    start = {name: value.clone() for name, value in trainer.prior.state_dict().items()}
+    trainer.run()
+    found = tensors(tmp_path / "a")
+    moved = 0
+    for name, before in start.items():
+        model = found[f"model.{name}"]
+        torch.testing.assert_close(found[f"ema.{name}"], 0.1 * before + 0.9 * model, msg=name)  # (1 + 0) / (10 + 0)
+        moved += not torch.equal(before, model)
+    assert moved >= 3  # not all: the head starts at zero and holds back what lies before it
+
+
+def test_resume_is_exact(train, tmp_path):
+    train("straight")
+    train("halves", steps=3)
+    assert step_of(tmp_path / "halves") == 3
+    result = train("halves", "--resume")
+    assert (result.code, result.err) == (0, "")
+    assert_same_run(tmp_path / "straight", tmp_path / "halves")
+
+
+def test_resume_drops_log_lines_after_the_checkpoint(train, tmp_path):
+    train("straight")
+    train("halves", steps=3)
+    with open(tmp_path / "halves" / "log.jsonl", "a") as log:
+        log.write(json.dumps({"step": 4, "loss": 1.0}) + "\n")
+    train("halves", "--resume")
+    assert_same_run(tmp_path / "straight", tmp_path / "halves")
+
+
+def test_resume_of_a_finished_run_changes_nothing(train, tmp_path):
+    train("a", steps=2)
+    before = tensors(tmp_path / "a")
+    assert train("a", "--resume", steps=2).code == 0
+    assert all(torch.equal(before[name], value) for name, value in tensors(tmp_path / "a").items())
+    assert [r["step"] for r in log_of(tmp_path / "a")] == [1, 2]
+
+
+def test_number_of_workers_does_not_matter(train, tmp_path):
+    train("one", workers=1)
+    train("four", workers=4)
+    assert_same_run(tmp_path / "one", tmp_path / "four")
+
+
+def test_seed_matters(train, tmp_path):
+    train("one", steps=1)
+    train("two", "--seed", 1, steps=1)
+    assert losses_of(tmp_path / "one") != losses_of(tmp_path / "two")
+
+
+def test_interrupted_between_steps(train, tmp_path, monkeypatch):
+    from invdiff.cli.display import TrainDisplay
+
+    def stop(self, record):
+        if record.step == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    train("straight")
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainDisplay, "record", stop)
+        result = train("stopped")
+    assert (result.code, result.out, result.err.strip()) == (130, "", "interrupted")
+    assert step_of(tmp_path / "stopped") == 3
+    assert invdiff.load_prior(tmp_path / "stopped" / "weights.safetensors")
+    train("stopped", "--resume")
+    assert_same_run(tmp_path / "straight", tmp_path / "stopped")
+
+
+@pytest.mark.parametrize("place", ["torch.optim.Adam.step", "invdiff.training.trainer.save_prior"])
+def test_interrupted_at_a_bad_moment(train, tmp_path, monkeypatch, place):
+    """Ctrl-C can land anywhere: just after the weights moved, or while averages are being written."""
+    train("straight", checkpoint_every=3)
+    module, _, name = place.rpartition(".")
+    owner = torch.optim.Adam if module.endswith("Adam") else __import__(module, fromlist=[name])
+    original, calls = getattr(owner, name), []
+
+    def interrupted(*args, **kwargs):
+        calls.append(name)
+        result = original(*args, **kwargs)
+        if len(calls) == (3 if name == "step" else 1):
+            signal.raise_signal(signal.SIGINT)
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, interrupted)
+        assert train("stopped", checkpoint_every=3).code == 130
+    assert step_of(tmp_path / "stopped") in (2, 3)
+    assert train("stopped", "--resume", checkpoint_every=3).code == 0
+    assert_same_run(tmp_path / "straight", tmp_path / "stopped")
+
+
+def test_resume_with_other_settings_is_refused(train, refused, training, photos, tmp_path):
+    train("a", steps=2)
+    before = (tmp_path / "a" / "checkpoint.safetensors").read_bytes()
+    for change in ("train.learning_rate=1e-3", "train.batch=3", "degradation.kernels.sigma=[1, 2]", "seed=5"):
+        command = ["train", training, "-o", tmp_path / "a", "--data", photos, "--resume", "--set", change]
+        message = refused(*command)
+        assert message.startswith(f"{tmp_path / 'a' / 'checkpoint.safetensors'}: belongs to a run with other settings")
+    assert (tmp_path / "a" / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_resume_with_other_workers_is_allowed(train, tmp_path):
+    train("a", steps=2, workers=1)
+    assert train("a", "--resume", workers=2).err == ""
+
+
+def test_resume_without_a_checkpoint(refused, training, photos, tmp_path):
+    message = refused("train", training, "-o", tmp_path / "a", "--data", photos, "--resume")
+    assert message == f"{tmp_path / 'a' / 'checkpoint.safetensors'}: no checkpoint to resume from"
+
+
+def test_resume_from_a_damaged_checkpoint(train, refused, training, photos, tmp_path):
+    train("a", steps=1)
+    path = tmp_path / "a" / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    message = refused("train", training, "-o", tmp_path / "a", "--data", photos, "--resume")
+    assert message.startswith(f"{path}: not a readable safetensors file")
+
+
+def test_existing_run_is_not_overwritten(train, refused, training, photos, tmp_path):
+    train("a", steps=1)
+    before = (tmp_path / "a" / "checkpoint.safetensors").read_bytes()
+    message = refused("train", training, "-o", tmp_path / "a", "--data", photos)
+    assert "--resume" in message
+    assert (tmp_path / "a" / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_non_finite_loss_keeps_the_last_checkpoint(train, tmp_path, monkeypatch):
+    import invdiff.training.trainer
+
+    train("straight", steps=3)
+    original, calls = invdiff.training.trainer.losses, []
+
+    def broken(*args, **kwargs):
+        calls.append(1)
+        total, image, parameter = original(*args, **kwargs)
+        return (total * math.nan if len(calls) == 4 else total), image, parameter
+
+    with monkeypatch.context() as patch:
+        patch.setattr(invdiff.training.trainer, "losses", broken)
+        result = train("a", checkpoint_every=1)
+    assert result.code == 2
+    assert result.err == (
+        f"error: the loss is not finite at step 4; {tmp_path / 'a' / 'checkpoint.safetensors'} is the last good state\n"
+    )
+    assert step_of(tmp_path / "a") == 3
+    straight = tensors(tmp_path / "straight")
+    assert all(torch.equal(straight[name], value) for name, value in tensors(tmp_path / "a").items())
+
+
+def test_non_finite_loss_before_the_first_checkpoint(train, tmp_path):
+    result = train("a", learning_rate="1e30")
+    assert result.code == 2
+    assert result.err.startswith("error: the loss is not finite at step 2")
+    assert result.err.count("\n") == 1
+    assert not (tmp_path / "a" / "checkpoint.safetensors").exists()
+    assert "checkpoint.safetensors" not in result.err  # which is not there
+
+
+def test_second_start_without_a_checkpoint_has_a_log_of_its_own(train, tmp_path):
+    train("a", learning_rate="1e30")
+    assert train("a", steps=2).code == 0
+    assert [r["step"] for r in log_of(tmp_path / "a")] == [1, 2]
+
+
+def test_clip_limits_the_step(training, photos, tmp_path):
+    def moved(clip):
+        trainer = build_trainer(training, tmp_path / str(clip), [str(photos)], ["train.steps=1", f"train.clip={clip}"])
+        start = {name: value.clone() for name, value in trainer.prior.state_dict().items()}
+        trainer.run()
+        return max(float((value - start[name]).abs().max()) for name, value in trainer.prior.state_dict().items())
+
+    assert moved(1.0) == pytest.approx(2e-3, rel=0.01)  # Adam's first step is the learning rate
+    assert moved(1e-12) < 2e-3 * 1e-12 / 1e-8 * 1.01  # unless gradients are below its epsilon
+
+
+def test_rate_halves():
+    settings = TrainSettings(learning_rate=4e-4, halve_every=100)
+    assert [learning_rate(settings, s) for s in (0, 99, 100, 199, 200)] == [4e-4, 4e-4, 2e-4, 2e-4, 1e-4]
+
+
+def test_rate_cosine():
+    settings = TrainSettings(learning_rate=1.0, decay="cosine", steps=100)
+    for step, expected in ((0, 1.0), (25, 0.01 + 0.99 * (1 + math.sqrt(0.5)) / 2), (50, 0.505), (100, 0.01)):
+        assert learning_rate(settings, step) == pytest.approx(expected, abs=1e-9)
+
+
+def test_rate_warms_up():
+    settings = TrainSettings(learning_rate=1.0, decay="none", warmup=4)
+    assert [learning_rate(settings, s) for s in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+
+
+def test_rate_is_logged(train, tmp_path):
+    train("a", decay="halve", halve_every=2, learning_rate="8e-4")
+    assert [r["learning_rate"] for r in log_of(tmp_path / "a")] == [8e-4, 8e-4, 4e-4, 4e-4, 2e-4, 2e-4]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_times(tiny_prior, share):
+    prior = tiny_prior(kernel_size=5)
+    levels = NoiseLevels(lognormal_share=share, median=0.2, spread=0.5)
+    t = draw_times(prior, levels, 20_000, torch.Generator().manual_seed(0))
+    assert int(t.min()) >= 0
+    assert int(t.max()) < 1000
+    abar = torch.cumprod(1 - torch.linspace(1e-4, 2e-2, 1000, dtype=torch.float64), 0)
+    sigma = ((1 - abar) / abar).sqrt()
+    for factor in (0.5, 1.0, 2.0):
+        below_uniform = float((sigma < 0.2 * factor).double().mean())
+        below_normal = 0.5 * (1 + math.erf(math.log(factor) / 0.5 / math.sqrt(2)))
+        expected = share * below_normal + (1 - share) * below_uniform
+        assert float((sigma[t] < 0.2 * factor).double().mean()) == pytest.approx(expected, abs=0.02)
+
+
+class Shrink(invdiff.Degradation):
+    """Every second pixel, with two parameters that are always 0.25 and 0.75 of an image's number."""
+
+    scale = 2
+    parameters = invdiff.BoxSpace(("a", "b"), (0.0, 0.0), (9.0, 9.0))
+
+    def sample_parameters(self, batch, generator):
+        return torch.arange(1.0, batch + 1)[:, None] * torch.tensor([0.25, 0.75])
+
+    def apply(self, x, theta):
+        return x[..., ::2, ::2]
+
+    def lift(self, y):
+        return y.repeat_interleave(2, -1).repeat_interleave(2, -2)
+
+
+class Constant(invdiff.PriorNet):
+    """Says the same whatever it sees, and remembers what it saw."""
+
+    prediction = "eps"
+    value_range = (-1.0, 1.0)
+    parameter_shape = (2,)
+
+    def __init__(self):
+        super().__init__()
+        self.schedule = invdiff.NoiseSchedule.linear()
+
+    def forward(self, x_t, t, condition):
+        self.seen = x_t, condition
+        return invdiff.Output(torch.full_like(x_t, 0.3), torch.full((len(x_t), 2), 0.5))
+
+
+def test_objective_of_a_noise_prior():
+    """Eq. 13: mean squared error of the noise plus weight times the L1 error of the parameters."""
+    x, t = torch.rand(3, 3, 8, 8), torch.tensor([200, 500, 900])
+    prior, settings = Constant(), TrainSettings(parameter_weight=0.7)
+    total, image, parameter = losses(prior, prior, Shrink(), x, t, torch.Generator().manual_seed(0), settings)
+
+    x_t, condition = prior.seen
+    assert torch.equal(condition, 2 * Shrink().lift(x[..., ::2, ::2]) - 1)
+    abar = torch.cumprod(1 - torch.linspace(1e-4, 2e-2, 1000, dtype=torch.float64), 0)[t].float()[:, None, None, None]
+    eps = (x_t - abar.sqrt() * (2 * x - 1)) / (1 - abar).sqrt()
+    assert float(eps.mean()) == pytest.approx(0, abs=0.15)
+    assert float(eps.std()) == pytest.approx(1, abs=0.15)
+    expected_image = float((eps - 0.3).square().mean())
+    # |0.5 - 0.25 i| + |0.5 - 0.75 i| for i = 1, 2, 3
+    expected_parameter = (0.5 + 1.0 + 2.0) / 3
+    assert float(image) == pytest.approx(expected_image, rel=1e-4)
+    assert float(parameter) == pytest.approx(expected_parameter, rel=1e-6)
+    assert float(total) == pytest.approx(expected_image + 0.7 * expected_parameter, rel=1e-4)
+
+
+def test_folders_of_photos_that_are_not_there_or_hold_only_hidden_files(refused, training, tmp_path):
+    message = refused("train", training, "--data", tmp_path / "nowhere", "-o", tmp_path / "run")
+    assert message == f"{tmp_path / 'nowhere'}: no such folder"
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / "._p.png").write_bytes(b"a note of another system")
+    message = refused("train", training, "--data", tmp_path / "hidden", "-o", tmp_path / "run")
+    assert message.endswith("no pictures in this folder")
