@@ -5,7 +5,7 @@
 Results lie in ``benchmarks/results/<name>.csv``, as ``invdiff eval`` wrote them. A page says where a table
 goes, and what it holds, in a comment; what stands between it and the next ``<!-- end -->`` is written anew::
 
-    <!-- table {from: set5, columns: [psnr_y_border4, lpips_vgg], methods: {bicubic: bicubic, blindsr_x4: ours}} -->
+    <!-- table {from: set5, columns: [psnr_y, lpips_vgg], methods: {bicubic: bicubic, blindsr_x4: ours}} -->
     <!-- end -->
 
 ``from`` is one name or a list. ``methods`` maps the rows to show to what the page calls them, in its order (all, under
@@ -49,17 +49,14 @@ def filled(text: str) -> str:
 
 def table(wanted: dict[str, Any]) -> Table:
     rows: list[Row] = []
-    names: list[str] = []
     for name in [wanted["from"]] if isinstance(wanted["from"], str) else wanted["from"]:
-        found, columns = read_csv(RESULTS / f"{name}.csv")
-        rows += found
-        names += [c for c in columns if c not in names]
+        rows += read_csv(RESULTS / f"{name}.csv")
     sets, kernels = _labels(wanted.get("datasets")), _labels(wanted.get("kernels"))
     rows = [r for r in rows if (not sets or r.place.dataset in sets) and (not kernels or r.place.kernels in kernels)]
     methods = _labels(wanted.get("methods")) or {m: m for m in methods_of(rows)}
-    shown = columns_of(rows, wanted["columns"])
+    there, shown = columns_of(rows), wanted["columns"]
     groups = groups_of(rows)
-    if not rows or len(shown) != len(wanted["columns"]):
+    if not rows or not set(shown) <= set(there):
         raise SystemExit(f"{wanted}: there are no such rows, or not all of these columns")
     body = []
     for dataset, family in groups:

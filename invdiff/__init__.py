@@ -4,29 +4,48 @@ A diffusion prior and the unknown degradation are estimated together, in one rev
 
     import invdiff
 
-    pipe = invdiff.load("recipes/blindsr_x4.yaml")
+    pipe = invdiff.load("blindsr_x4")
     out = pipe.restore(image)          # out.image, out.parameters
+
+Names are fetched when they are first asked for (PEP 562), so that ``import invdiff`` and ``invdiff --help`` do not
+wait for torch.
 """
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING
-
-from .assembly import load
-from .degradation import BoxSpace, Degradation, DegradationSettings, KernelSpace, ParameterSpace
-from .errors import InvdiffError
-from .guidance import Estimate, Guidance, Step
-from .kernel_set import KernelSet, TestKernel
-from .method import Case, Method, Restored
-from .pipeline import Pipeline, Restoration
-from .prior import Output, Prediction, PriorNet, PriorSettings
-from .schedule import NoiseSchedule
-from .settings import Settings
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from .assembly import load, load_prior
+    from .degradation import BoxSpace, Degradation, DegradationSettings, KernelSpace, ParameterSpace
+    from .errors import InvdiffError
+    from .guidance import Estimate, Guidance, Known, Step
+    from .kernel_set import KernelSet, NamedKernel
+    from .method import Case, Method, Restoration
+    from .pipeline import Pipeline
+    from .prior import Output, Prediction, PriorNet, PriorSettings, PriorSpec, from_denoiser
+    from .sampler import Problem, Sample, SamplerSettings, StepRecord, sample, step
+    from .schedule import NoiseSchedule
+    from .settings import Settings
+
 __version__ = "0.1.0"
+
+_ROOMS = {
+    "assembly": ("load", "load_prior"),
+    "degradation": ("BoxSpace", "Degradation", "DegradationSettings", "KernelSpace", "ParameterSpace"),
+    "errors": ("InvdiffError",),
+    "guidance": ("Estimate", "Guidance", "Known", "Step"),
+    "kernel_set": ("KernelSet", "NamedKernel"),
+    "method": ("Case", "Method", "Restoration"),
+    "pipeline": ("Pipeline",),
+    "prior": ("Output", "Prediction", "PriorNet", "PriorSettings", "PriorSpec", "from_denoiser"),
+    "sampler": ("Problem", "Sample", "SamplerSettings", "StepRecord", "sample", "step"),
+    "schedule": ("NoiseSchedule",),
+    "settings": ("Settings",),
+}
+_HOMES = {name: room for room, names in _ROOMS.items() for name in names}
+
 __all__ = [
     "BoxSpace",
     "Case",
@@ -37,7 +56,9 @@ __all__ = [
     "InvdiffError",
     "KernelSet",
     "KernelSpace",
+    "Known",
     "Method",
+    "NamedKernel",
     "NoiseSchedule",
     "Output",
     "ParameterSpace",
@@ -45,19 +66,29 @@ __all__ = [
     "Prediction",
     "PriorNet",
     "PriorSettings",
+    "PriorSpec",
+    "Problem",
     "Restoration",
-    "Restored",
+    "Sample",
+    "SamplerSettings",
     "Settings",
     "Step",
-    "TestKernel",
+    "StepRecord",
+    "from_denoiser",
     "load",
     "load_prior",
+    "sample",
+    "step",
 ]
 
 
-def load_prior(weights: str | os.PathLike[str] | Path) -> PriorNet:
-    """A prior from a weights file or a bundled name: on the CPU, in evaluation mode, frozen."""
-    from .components.discovery import registry
-    from .components.weights import load_prior as read
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'invdiff' has no attribute '{name}'")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
 
-    return read(weights, registry())
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

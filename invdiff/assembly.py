@@ -2,50 +2,100 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from .components.build import _check_fit, build_degradation, build_untrained_prior, build_weighted_prior
-from .components.discovery import registry as installed
-from .errors import RecipeError
+from .components.build import build, build_untrained_prior, build_weighted_prior
+from .components.discovery import registry
+from .components.weights import find_weights
+from .components.weights import load_prior as read_prior
+from .errors import RecipeError, WeightsError
 from .metrics.cost import Cost, cost
-from .pipeline import Pipeline, choose_device
-from .recipe.recipe import load_recipe
-from .tiling import TiledPrior
+from .pipeline import MisfitError, Pipeline, check_fit, check_sampler, choose_device, tiled
+from .prior import PriorNet
+from .recipe.bundled import find_recipe
+from .recipe.recipe import Recipe, load_recipe
+from .recipe.source import Change
 from .training.trainer import Trainer
 
 
 def load(
-    recipe: str | os.PathLike[str], *, overrides: Sequence[str] = (), seed: int | None = None, device: str = "auto"
+    recipe: str | os.PathLike[str],
+    *,
+    overrides: Sequence[str | Change] = (),
+    seed: int | None = None,
+    device: str = "auto",
 ) -> Pipeline:
-    """Build a recipe: ``invdiff.load("recipes/blindsr_x4.yaml").restore(image)``.
+    """Build a recipe: ``invdiff.load("blindsr_x4").restore(image)``.
 
+    ``recipe`` is a path, or the name of a bundled recipe (``invdiff recipes`` lists them).
     ``overrides`` are ``"sampler.steps=50"`` and the like. Raises :class:`invdiff.InvdiffError`, in
     one line, for a recipe, plugin or weights that the caller must change.
     """
-    registry = installed()
-    return Pipeline(load_recipe(recipe, registry, [*overrides, *seed_override(seed)]), registry, device)
+    return assemble(read(recipe, overrides, seed), device)
 
 
-def seed_override(seed: int | None) -> list[str]:
-    return [] if seed is None else [f"seed={seed}"]
+def read(recipe: str | os.PathLike[str], overrides: Sequence[str | Change] = (), seed: int | None = None) -> Recipe:
+    """A recipe, a path or a bundled one's name, with changes to it, validated against what is installed."""
+    more = [] if seed is None else [Change(f"seed={seed}")]
+    return load_recipe(find_recipe(recipe), registry(), [*overrides, *more])
+
+
+def assemble(recipe: Recipe, device: str = "auto") -> Pipeline:
+    """The pipeline of a recipe that names weights. Its ``identity`` holds every setting that is in force."""
+    part = recipe.prior
+    if part.settings.weights is None:
+        raise WeightsError(f"{part.where}: names no weights; 'invdiff train' makes them")
+    degradation = build(recipe.degradation)
+    prior = build_weighted_prior(part, registry())
+    with _placed(recipe):
+        return Pipeline(
+            degradation,
+            prior,
+            [build(guide) for guide in recipe.guidance],
+            recipe.sampler,
+            seed=recipe.seed,
+            device=device,
+            identity={**recipe.resolved(), "prior": _identity_of(recipe, prior)},
+        )
+
+
+def _identity_of(recipe: Recipe, prior: PriorNet) -> dict[str, Any]:
+    """The prior's own settings, and its weights by content."""
+    weights = recipe.prior.settings.weights
+    content = hashlib.sha256(find_weights(weights, registry()).read_bytes()).hexdigest()
+    settings = prior.settings.model_dump(mode="json")
+    return {"kind": recipe.prior.component.kind, **settings, "weights": weights, "weights_sha256": content}
+
+
+@contextmanager
+def _placed(recipe: Recipe) -> Iterator[None]:
+    """Says of parts that do not fit where in the recipe they were asked for."""
+    try:
+        yield
+    except MisfitError as error:
+        raise RecipeError(f"{recipe.where(error.key)}: {error.reason}") from None
 
 
 def build_trainer(
     recipe: str | os.PathLike[str],
     folder: Path,
     data: Sequence[str] = (),
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str | Change] = (),
     seed: int | None = None,
     device: str = "auto",
 ) -> Trainer:
     """A training run of a recipe with a ``train`` section; ``data`` replaces its folders of photos."""
-    found = load_recipe(recipe, installed(), [*overrides, *seed_override(seed)])
+    found = read(recipe, overrides, seed)
     if found.train is None:
         raise RecipeError(f"{found.path}: the recipe has no 'train' section")
-    prior, degradation = build_untrained_prior(found.prior, found.seed), build_degradation(found.degradation)
-    _check_fit(prior, degradation, found.prior)
+    prior, degradation = build_untrained_prior(found.prior, found.seed), build(found.degradation)
+    with _placed(found):
+        check_fit(prior, degradation)
     resolved = found.resolved()
     return Trainer(
         prior,
@@ -59,15 +109,17 @@ def build_trainer(
     )
 
 
-def recipe_cost(path: Path, size: int, overrides: Sequence[str] = ()) -> Cost:
+def recipe_cost(recipe: str | os.PathLike[str], size: int, overrides: Sequence[str | Change] = ()) -> Cost:
     """The cost of a recipe's own prior, guidances and sampler; of an untrained prior where it names no weights."""
-    registry = installed()
-    recipe = load_recipe(path, registry, overrides)
-    named = recipe.prior.settings.weights is not None
-    prior = build_weighted_prior(recipe.prior, registry) if named else build_untrained_prior(recipe.prior, recipe.seed)
-    if recipe.sampler.steps > len(prior.schedule):
-        raise RecipeError(f"{recipe.where('sampler.steps')}: the prior has {len(prior.schedule)} steps at most")
-    if recipe.sampler.tile:
-        prior = TiledPrior(prior, recipe.sampler.tile, recipe.sampler.overlap)
-    guidance = [part.component.cls(part.settings) for part in recipe.guidance]
-    return cost(prior.eval().requires_grad_(False), guidance, recipe.sampler.steps, size)
+    found = read(recipe, overrides)
+    weighted = found.prior.settings.weights is not None
+    prior = build_weighted_prior(found.prior, registry()) if weighted else build_untrained_prior(found.prior, 0)
+    with _placed(found):
+        check_sampler(prior, found.sampler)
+    guidance = [build(guide) for guide in found.guidance]
+    return cost(tiled(prior, found.sampler).eval().requires_grad_(False), guidance, found.sampler.steps, size)
+
+
+def load_prior(weights: str | os.PathLike[str]) -> PriorNet:
+    """A prior from a weights file or a bundled name: on the CPU, in evaluation mode, frozen."""
+    return read_prior(weights, registry())

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar, TypeVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from .settings import Float, Settings
+from .settings import Configured, Float, Settings
 
 
 class ParameterSpace(ABC):
@@ -77,7 +77,10 @@ class DegradationSettings(Settings):
     """Clip to [0, 1] and round to 8 bits, as a saved photo is."""
 
 
-class Degradation(ABC):
+D = TypeVar("D", bound=DegradationSettings)
+
+
+class Degradation(Configured[D], ABC):
     """One measurement model. Immutable: theta is always passed, never stored.
 
     Shapes: clean images ``(B, 3, H, W)``, measurements ``(B, 3, h, w)``, both in [0, 1]; parameters
@@ -89,9 +92,6 @@ class Degradation(ABC):
     scale: int = 1
     linear: bool = True
     parameters: ParameterSpace
-
-    def __init__(self, settings: Any = None) -> None:
-        self.settings = settings if settings is not None else self.Settings()
 
     def output_shape(self, size: tuple[int, int]) -> tuple[int, int]:
         """``(h, w)`` of the measurement of a clean ``(H, W)`` image; both sides must divide by ``scale``.

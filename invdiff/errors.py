@@ -43,3 +43,10 @@ def one_line(error: BaseException) -> str:
     """An exception's message on one line, its class where it has no message."""
     text = " ".join(str(error).split())
     return text or type(error).__name__
+
+
+def with_kind(error: BaseException) -> str:
+    """The same with the exception's class in front: for what others raise."""
+    text = one_line(error)
+    kind = type(error).__name__
+    return text if text == kind else f"{kind}: {text}"

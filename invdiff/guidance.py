@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from abc import ABC
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 from torch import Tensor
 
 from .degradation import Degradation
 from .errors import RecipeError
 from .prior import PriorNet
-from .settings import Settings
+from .settings import Configured, S, Settings
 
 
 @dataclass
@@ -33,7 +32,8 @@ class Step:
     y: Tensor
     prior: PriorNet
     degradation: Degradation
-    given: Tensor | None = None
+    truth: Tensor | None = None
+    """The true parameters where they are known; only guidances that are made for it look at them."""
 
 
 @dataclass
@@ -44,22 +44,17 @@ class Estimate:
     theta: Tensor | None
 
 
-class Guidance(ABC):  # noqa: B024 - both hooks are optional
+class Guidance(Configured[S], ABC):
     """Two places to act in: before the transition and after it. Both do nothing by default.
 
     Whatever is computed over an image (a norm, a step length) is computed for each sample by itself:
     an image never depends on its neighbours in a batch.
     """
 
-    Settings: ClassVar[type[Settings]] = Settings
-
     needs_gradient: bool = False
     """Whether the loop must track gradients from ``x_t`` through the prior. Weights never have any."""
     estimates_parameters: bool = False
     """Whether it is there to improve the parameters: it is left out where the true ones are given."""
-
-    def __init__(self, settings: Any = None) -> None:
-        self.settings = settings if settings is not None else self.Settings()
 
     def refine(self, step: Step) -> Estimate:
         """Before the transition: proximal steps on the image, updates of the parameters."""
@@ -70,13 +65,13 @@ class Guidance(ABC):  # noqa: B024 - both hooks are optional
         return x_next
 
 
-class Known(Guidance):
+class Known(Guidance[Settings]):
     """Replaces the estimated parameters by the known ones, for inputs that are degraded here.
 
     With ``sampler.feedback`` the prior restores with them as well, from the second step on.
     """
 
     def refine(self, step: Step) -> Estimate:
-        if step.given is None:
-            raise RecipeError("known: needs known parameters, so inputs that are degraded here")
-        return Estimate(step.x0, step.given)
+        if step.truth is None:
+            raise RecipeError("known: needs known parameters: inputs that are degraded here, or a kernel that is told")
+        return Estimate(step.x0, step.truth)

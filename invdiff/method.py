@@ -1,15 +1,15 @@
-"""Methods: other ways to restore a measurement, evaluated beside the recipe on the same inputs."""
+"""What restoring gives, and methods: other ways to restore, evaluated beside the recipe on the same inputs."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
 from .degradation import Degradation
-from .settings import Settings
+from .settings import Configured, S
 
 
 @dataclass(frozen=True)
@@ -27,25 +27,28 @@ class Case:
 
 
 @dataclass
-class Restored:
-    """A clean image ``(3, H, W)`` in [0, 1], and the method's own estimate of the parameters, if it makes one."""
+class Restoration:
+    """What restoring gives.
 
-    image: Tensor
+    ``image`` is ``(3, H, W)`` in [0, 1], or what :meth:`invdiff.Pipeline.restore` makes of it: a picture of the
+    kind that was handed in. ``parameters (*shape)``, or ``(B, *shape)`` for a batch, are those it was restored
+    with: the own estimate, or what was told; None where there are none. ``residual`` is the root mean square of
+    ``y - A(x)`` on [0, 1], ``evaluations`` how often a network was asked.
+    """
+
+    image: Any
     parameters: Tensor | None = None
+    residual: float | None = None
+    evaluations: int = 0
 
 
-class Method(ABC):
+class Method(Configured[S], ABC):
     """One way to restore. Deterministic: whatever it draws, it draws from seeds of its own."""
-
-    Settings: ClassVar[type[Settings]] = Settings
-
-    def __init__(self, settings: Any = None) -> None:
-        self.settings = settings if settings is not None else self.Settings()
 
     def unfit(self, degradation: Degradation) -> str | None:
         """Why it cannot serve that operator, in a few words; None where it can. Asked before anything is restored."""
         return None
 
     @abstractmethod
-    def restore(self, case: Case) -> Restored:
+    def restore(self, case: Case) -> Restoration:
         """The image has the size of ``degradation.frame`` of the clean one."""

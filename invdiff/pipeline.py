@@ -1,11 +1,9 @@
-"""Built parts, and one picture through them."""
+"""A pipeline: one degradation, one prior, some guidance, and pictures through them. No recipe, no registry."""
 
 from __future__ import annotations
 
-import copy
-import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,150 +11,174 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .components.build import _check_fit, build_degradation, build_weighted_prior
-from .components.registry import Registry
-from .components.weights import find_weights
-from .degradation import Degradation
-from .errors import ImageError, InvdiffError, RecipeError, WeightsError
+from .blur.kernel_files import framed
+from .degradation import Degradation, KernelSpace
+from .errors import ImageError, InvdiffError
 from .guidance import Guidance, Known
-from .io import pictures as images
-from .io.pictures import Photo, _like_array
+from .io.pictures import Photo, from_array, from_pil
+from .method import Restoration
 from .prior import PriorNet
-from .recipe.recipe import Recipe
-from .sampler import StepRecord, sample
+from .sampler import Problem, SamplerSettings, StepRecord, sample
 from .seeds import Stream, content_of, stream
 from .tiling import TiledPrior
 
+OnStep = Callable[[StepRecord], None]
 
-@dataclass
-class Restoration:
-    """What :meth:`Pipeline.restore` returns.
 
-    ``image`` is of the kind that was given (PIL image, array or tensor), ``scale`` times its size;
-    ``parameters`` are the estimated ``(*shape)`` or, for a batch, ``(B, *shape)``, None for a prior
-    that estimates none; ``residual`` is the root mean square of ``y - A(x)`` on [0, 1].
-    """
+class MisfitError(InvdiffError):
+    """Parts that do not go together: the setting to change, as a recipe would call it, and why."""
 
-    image: Any
-    parameters: Tensor | None
-    residual: float | None
-    evaluations: int
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"{key}: {reason}")
+        self.key, self.reason = key, reason
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known of one measurement: parameters it is restored with, and the truth for guidances that ask."""
+
+    told: Tensor | None = None
+    truth: Tensor | None = None
+
+    def of(self, index: int) -> _Known:
+        """The same of one image of a batch."""
+        told, truth = (None if value is None else value[index] for value in (self.told, self.truth))
+        return _Known(told, truth)
 
 
 class Pipeline:
-    """Built parts of a recipe: ``restore`` a picture, or ``synthesize`` a measurement from a clean one."""
+    """Restores what one degradation made, with one prior.
 
-    def __init__(self, recipe: Recipe, registry: Registry, device: str | torch.device = "auto") -> None:
-        self.recipe, self._registry, self._told = recipe, registry, False
+    ::
+
+        pipe = Pipeline(Haze(), prior, [Proximal()], SamplerSettings(steps=10))
+        pipe.restore(image).image
+
+    ``prior`` moves to ``device`` (``auto`` is CUDA, then MPS, then the CPU), and is put in evaluation mode and
+    frozen. ``seed`` is that of all random numbers. ``identity`` is plain data that says what results follow from,
+    for reports: :func:`invdiff.load` puts the recipe's settings there. Raises :class:`MisfitError` for parts that
+    do not go together.
+    """
+
+    def __init__(
+        self,
+        degradation: Degradation,
+        prior: PriorNet,
+        guidance: Sequence[Guidance] = (),
+        sampler: SamplerSettings | None = None,
+        *,
+        seed: int = 0,
+        device: str | torch.device = "auto",
+        identity: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.degradation, self.guidance, self.seed = degradation, list(guidance), seed
+        self.sampler = SamplerSettings() if sampler is None else sampler
+        self.identity = dict(identity or {})
+        check_fit(prior, degradation)
+        check_sampler(prior, self.sampler)
         self.device = choose_device(device)
-        self.degradation: Degradation = build_degradation(recipe.degradation)
-        self.weighted = self.build_prior(registry)
-        prior = self.weighted
-        if recipe.sampler.tile:
-            prior = TiledPrior(prior, recipe.sampler.tile, recipe.sampler.overlap)
-        self.prior: PriorNet = prior.to(self.device).eval().requires_grad_(False)
-        self.guidance: list[Guidance] = [part.component.cls(part.settings) for part in recipe.guidance]
-        _check_fit(self.weighted, self.degradation, recipe.prior)
-        if recipe.sampler.feedback and not prior.takes_parameters:
-            raise RecipeError(f"{recipe.where('sampler.feedback')}: this prior takes no parameters")
-        if recipe.sampler.steps > len(self.prior.schedule):
-            raise RecipeError(
-                f"{recipe.where('sampler.steps')}: the prior has {len(self.prior.schedule)} steps at most"
-            )
-
-    def build_prior(self, registry: Registry) -> PriorNet:
-        """The recipe's prior: from its weights, or untrained where it names none."""
-        part = self.recipe.prior
-        if part.settings.weights is None:
-            raise WeightsError(f"{part.where}: names no weights; 'invdiff train' makes them")
-        return build_weighted_prior(part, registry)
-
-    def resolved(self) -> dict[str, Any]:
-        """The recipe's settings as they are in force: the prior's own, and its weights by content."""
-        part = self.recipe.prior
-        weights = find_weights(part.settings.weights, self._registry)
-        prior = {
-            "kind": part.component.kind,
-            **self.weighted.settings.model_dump(mode="json"),
-            "weights": part.settings.weights,
-            "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
-        }
-        return {**self.recipe.resolved(), "prior": prior}
-
-    def oracle(self) -> Pipeline:
-        """The same, restoring with the true parameters, which ``restore`` is then to be ``given``.
-
-        They stand in every estimate's place and the prior hears them from the first step on, if it takes
-        any. Guidances that only improve an estimate are left out.
-        """
-        twin = copy.copy(self)
-        twin.guidance = [Known(), *(g for g in self.guidance if not g.estimates_parameters)]
-        sampler = self.recipe.sampler.model_copy(update={"feedback": self.prior.takes_parameters})
-        twin.recipe, twin._told = replace(self.recipe, sampler=sampler), True
-        return twin
+        self.prior = tiled(prior, self.sampler).to(self.device).eval().requires_grad_(False)
 
     def synthesize(self, clean: Tensor) -> tuple[Tensor, Tensor]:
         """Degrade a clean ``(3, H, W)`` image: measurement ``(3, h, w)`` and parameters, both seeded by its content."""
-        generator = stream(self.recipe.seed, Stream.SYNTHESIS, *content_of(clean))
+        generator = stream(self.seed, Stream.SYNTHESIS, *content_of(clean))
         y, theta = self.degradation.degrade(clean[None], generator)
         return y[0], theta[0]
 
     def restore(
-        self, image: Any, *, callback: Callable[[StepRecord], None] | None = None, given: Tensor | None = None
+        self,
+        image: Any,
+        *,
+        kernel: Any = None,
+        parameters: Tensor | None = None,
+        truth: Tensor | None = None,
+        callback: OnStep | None = None,
     ) -> Restoration:
         """Restore a PIL image, an array, or a ``(3, h, w)`` or ``(B, 3, h, w)`` tensor in [0, 1].
 
-        ``given`` are known parameters, for guidances that use them. Images are restored one by one,
-        each with noise seeded by the recipe's seed and its own content: the result does not depend on
-        batch, order or process.
+        Blind unless it is told: ``kernel`` is a blur kernel, an array or tensor of any odd side up to the
+        operator's, its middle the origin; it is scaled to unit sum and framed in zeros. ``parameters``
+        ``(*shape)`` is the same for operators of any kind, and must lie in their space. Told parameters stand in
+        every estimate's place, the prior restores with them if it takes any, and guidances that only improve an
+        estimate are left out.
+
+        ``truth`` are true parameters for guidances that are made for them (``known``); nothing else looks at them.
+        All three are of one image, or with a batch also ``(B, ...)``. ``callback`` is called after each step.
+
+        Images are restored one by one, each with noise seeded by the pipeline's seed and its own content: the
+        result does not depend on batch, order or process.
         """
+        known = _Known(self._told(kernel, parameters), truth)
         if isinstance(image, Tensor):
-            if image.ndim == 4:
-                singles = [
-                    self.restore(one, callback=callback, given=None if given is None else given[i])
-                    for i, one in enumerate(image)
-                ]
-                return _joined(singles)
-            if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
-                raise ImageError(f"an image tensor is float (3, h, w) or (B, 3, h, w), got {tuple(image.shape)}")
-            restored, parts = self._restore(image, callback, given)
-            return Restoration(restored.to(image), *parts)
+            return self._restore_tensor(image, known, callback)
         if isinstance(image, Image.Image):
-            photo = images.from_pil(image)
+            photo = from_pil(image)
         elif isinstance(image, np.ndarray):
-            photo = images.from_array(image)
+            photo = from_array(image)
         elif isinstance(image, Photo):
             photo = image
         else:
             raise ImageError(f"restore takes a PIL image, an array or a tensor, got {type(image).__name__}")
-        pixels, parts = self._restore(photo.pixels, callback, given)
-        restored_photo = photo.restored(pixels)
-        if isinstance(image, Photo):
-            return Restoration(restored_photo, *parts)
+        found = self._restore(photo.pixels, known, callback)
+        restored = photo.restored(found.image)
         if isinstance(image, Image.Image):
-            return Restoration(restored_photo.to_pil(), *parts)
-        return Restoration(_like_array(restored_photo, image), *parts)
+            found.image = restored.to_pil()
+        elif isinstance(image, np.ndarray):
+            found.image = restored.to_array_like(image)
+        else:
+            found.image = restored
+        return found
 
-    def _restore(
-        self, pixels: Tensor, callback: Callable[[StepRecord], None] | None, given: Tensor | None
-    ) -> tuple[Tensor, tuple[Tensor | None, float | None, int]]:
+    def _told(self, kernel: Any, parameters: Tensor | None) -> Tensor | None:
+        """The parameters that restoring is told, checked: ``(*shape)`` or ``(B, *shape)``."""
+        space = self.degradation.parameters
+        if kernel is not None:
+            if parameters is not None:
+                raise InvdiffError("kernel and parameters say the same thing: give one of them")
+            if not isinstance(space, KernelSpace):
+                raise InvdiffError(f"kernel: this operator has none; its parameters are {space}: give parameters")
+            array = np.asarray(kernel.detach().cpu() if isinstance(kernel, Tensor) else kernel)
+            if array.ndim == 3:
+                return torch.stack([framed("kernel", one, space.size).float() for one in array])
+            return framed("kernel", array, space.size).float()
+        if parameters is None:
+            return None
+        batch = parameters.detach().float().cpu()
+        batch = batch if batch.ndim > len(space.shape) else batch[None]
+        if tuple(batch.shape[1:]) != space.shape or not space.contains(batch):
+            raise InvdiffError(f"parameters: {tuple(parameters.shape)} do not lie in the operator's {space}")
+        return parameters.detach().float().cpu()
+
+    def _restore_tensor(self, image: Tensor, known: _Known, callback: OnStep | None) -> Restoration:
+        if image.ndim == 4:
+            rank = len(self.degradation.parameters.shape)
+            told, truth = (
+                None if value is None else value.expand(len(image), *value.shape[value.ndim - rank :])
+                for value in (known.told, known.truth)
+            )
+            each = _Known(told, truth)
+            return _joined([self._restore_tensor(one, each.of(i), callback) for i, one in enumerate(image)])
+        if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
+            raise ImageError(f"an image tensor is float (3, h, w) or (B, 3, h, w), got {tuple(image.shape)}")
+        found = self._restore(image, known, callback)
+        found.image = found.image.to(image)
+        return found
+
+    def _restore(self, pixels: Tensor, known: _Known, callback: OnStep | None) -> Restoration:
+        """One image ``(3, h, w)``; the result is on the CPU, in [0, 1]."""
         y = pixels.detach().float().cpu()
-        generator = stream(self.recipe.seed, Stream.SAMPLING, *content_of(y))
+        generator = stream(self.seed, Stream.SAMPLING, *content_of(y))
         measured = y[None].to(self.device)
         lifted = self.degradation.lift(measured).shape
         self.degradation.output_shape((lifted[-2], lifted[-1]))  # refuses a picture that is too small
-        known = None if given is None else given[None].float().to(self.device)
-        result = sample(
-            measured,
-            self.degradation,
-            self.prior,
-            self.guidance,
-            self.recipe.sampler,
-            [generator],
-            callback,
-            known,
-            known if self._told else None,
-        )
+        told, truth = (None if v is None else v[None].float().to(self.device) for v in (known.told, known.truth))
+        guidance, sampler = self.guidance, self.sampler
+        if told is not None:
+            guidance = [Known(), *(guide for guide in self.guidance if not guide.estimates_parameters)]
+            sampler = sampler.model_copy(update={"feedback": self.prior.spec.takes_parameters})
+            truth = told
+        problem = Problem(measured, self.degradation, self.prior, guidance, truth)
+        result = sample(problem, sampler, [generator], callback, initial=told)
         x = result.x0.clamp(0, 1)
         residual = None
         if result.theta is not None:
@@ -164,7 +186,7 @@ class Pipeline:
                 difference = measured - self.degradation.apply(x, result.theta)
             residual = float(difference.double().square().mean().sqrt().cpu())
         theta = None if result.theta is None else result.theta[0].cpu()
-        return self.degradation.frame(x)[0].cpu(), (theta, residual, result.evaluations)
+        return Restoration(self.degradation.frame(x)[0].cpu(), theta, residual, result.evaluations)
 
 
 def choose_device(device: str | torch.device) -> torch.device:
@@ -178,6 +200,31 @@ def choose_device(device: str | torch.device) -> torch.device:
     if device == "mps" and not torch.backends.mps.is_available():
         raise InvdiffError("--device mps: no MPS device here")
     return torch.device(device)
+
+
+def tiled(prior: PriorNet, sampler: SamplerSettings) -> PriorNet:
+    """The prior as the loop asks it: in tiles, if the settings name a side for them."""
+    return TiledPrior(prior, sampler.tile, sampler.overlap) if sampler.tile else prior
+
+
+def check_fit(prior: PriorNet, degradation: Degradation) -> None:
+    """Refuse a prior that was made for another operator, before the first step."""
+    spec = prior.spec
+    if spec.scale is not None and spec.scale != degradation.scale:
+        raise MisfitError(
+            "prior", f"the prior is for scale {spec.scale}, the recipe's degradation has scale {degradation.scale}"
+        )
+    if spec.parameter_shape is not None and spec.parameter_shape != degradation.parameters.shape:
+        ours, theirs = ("x".join(map(str, s)) for s in (spec.parameter_shape, degradation.parameters.shape))
+        raise MisfitError("prior", f"the prior estimates {ours} parameters, the recipe's degradation has {theirs}")
+
+
+def check_sampler(prior: PriorNet, sampler: SamplerSettings) -> None:
+    """Refuse settings of the loop that the prior cannot follow."""
+    if sampler.feedback and not prior.spec.takes_parameters:
+        raise MisfitError("sampler.feedback", "this prior takes no parameters")
+    if sampler.steps > len(prior.spec.schedule):
+        raise MisfitError("sampler.steps", f"the prior has {len(prior.spec.schedule)} steps at most")
 
 
 def _joined(singles: list[Restoration]) -> Restoration:

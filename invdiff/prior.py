@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,28 @@ class PriorSettings(Settings):
 
     weights: str | None = None
     """A file, or the name of weights that the prior's package bundles; they bring their own settings."""
+
+
+@dataclass(frozen=True)
+class PriorSpec:
+    """What the loop must know of a prior, besides how to ask it."""
+
+    schedule: NoiseSchedule
+    value_range: tuple[float, float] = (-1.0, 1.0)
+    """The range its diffusion runs in; the core converts."""
+    prediction: PredictionKind = "eps"
+    """What its raw output means."""
+    multiple: int = 1
+    """What height and width must divide by; the sampler pads and crops."""
+    parameter_shape: tuple[int, ...] | None = None
+    """The shape of the parameters that it estimates, or None."""
+    scale: int | None = None
+    """The only scale that it serves, or None."""
+    takes_parameters: bool = False
+    """Whether ``forward`` takes a fourth argument, parameters ``(B, *shape)`` to predict with instead of its own."""
+    start: Literal["noise", "measurement"] = "noise"
+    """What the loop starts from: pure noise, or the lifted measurement with the noise of the schedule's last time,
+    for a prior whose schedule ends while there is still something to see."""
 
 
 @dataclass
@@ -53,25 +75,12 @@ class Prediction:
 
 
 class PriorNet(nn.Module, ABC):
-    """A denoiser conditioned on the lifted measurement. A subclass writes ``forward``.
-
-    ``value_range`` is the range its diffusion runs in (the core converts), ``prediction`` what its raw
-    output means, ``multiple`` what height and width must divide by (the sampler pads and crops),
-    ``parameter_shape`` the shape of the parameters it estimates or None, ``scale`` the only scale it
-    serves or None.
-    """
+    """A denoiser conditioned on the lifted measurement. A subclass sets ``spec`` and writes ``forward``."""
 
     Settings: ClassVar[type[PriorSettings]] = PriorSettings
 
     settings: Any
-    schedule: NoiseSchedule
-    value_range: tuple[float, float] = (-1.0, 1.0)
-    prediction: PredictionKind = "eps"
-    multiple: int = 1
-    parameter_shape: tuple[int, ...] | None = None
-    scale: int | None = None
-    takes_parameters: bool = False
-    """Whether ``forward`` takes a fourth argument, parameters ``(B, *shape)`` to predict with instead of its own."""
+    spec: PriorSpec
 
     @abstractmethod
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Output:
@@ -84,8 +93,9 @@ class PriorNet(nn.Module, ABC):
         that it returns are its own estimate all the same.
         """
         out = self(x_t, t, condition) if parameters is None else self(x_t, t, condition, parameters)
-        x0 = self.schedule.to_x0(self.prediction, out.raw, x_t, t)
-        eps = out.raw if self.prediction == "eps" else self.schedule.to_eps(x0, x_t, t)
+        schedule, kind = self.spec.schedule, self.spec.prediction
+        x0 = schedule.to_x0(kind, out.raw, x_t, t)
+        eps = out.raw if kind == "eps" else schedule.to_eps(x0, x_t, t)
         return Prediction(x0, eps, out.parameters, out.variance_fraction)
 
     def loss_weight(self, t: Tensor) -> Tensor:
@@ -106,10 +116,46 @@ class PriorNet(nn.Module, ABC):
 
     def to_unit(self, x: Tensor) -> Tensor:
         """From the prior's range to [0, 1]."""
-        low, high = self.value_range
+        low, high = self.spec.value_range
         return (x - low) / (high - low)
 
     def from_unit(self, x: Tensor) -> Tensor:
         """From [0, 1] to the prior's range."""
-        low, high = self.value_range
+        low, high = self.spec.value_range
         return low + x * (high - low)
+
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+
+
+class DenoiserPrior(PriorNet):
+    """A plain denoiser as a prior that knows nothing of the operator; see :func:`from_denoiser`."""
+
+    def __init__(self, denoise: Denoiser, spec: PriorSpec) -> None:
+        super().__init__()
+        self.settings, self.spec = PriorSettings(), spec
+        self.denoise = denoise
+
+    def forward(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Output:
+        noisy = x_t / self.spec.schedule.abar(t, x_t).sqrt()
+        return Output(self.denoise(noisy, self.spec.schedule.noise_to_signal(t, noisy).flatten()))
+
+
+def from_denoiser(denoise: Denoiser, *, sigma_max: float | None = None, multiple: int = 1) -> PriorNet:
+    """A prior from any denoiser of Gaussian noise.
+
+    ``denoise(x, sigma)`` takes ``x (B, 3, H, W)`` on [0, 1], noise added, and the noise's standard deviations
+    ``sigma (B,)``, likewise on [0, 1], and returns the clean image. It may be a module or a function.
+    ``sigma_max`` is the largest noise that it was made for, such as ``50 / 255``: the diffusion is then cut off
+    there and starts from the lifted measurement, as in DPIR (Zhang et al. 2021); None lets it start from pure
+    noise. ``multiple`` is what heights and widths must divide by.
+    """
+    schedule = NoiseSchedule.linear()
+    spec = PriorSpec(schedule, value_range=(0.0, 1.0), prediction="x0", multiple=multiple)
+    if sigma_max is None:
+        return DenoiserPrior(denoise, spec)
+    times = torch.arange(len(schedule))
+    within = int((schedule.noise_to_signal(times, torch.empty(len(times), dtype=torch.float64)) <= sigma_max).sum())
+    if within < 1:
+        raise ValueError(f"sigma_max: {sigma_max:g} is below the least noise of the schedule")
+    return DenoiserPrior(denoise, replace(spec, schedule=NoiseSchedule(schedule.betas[:within]), start="measurement"))

@@ -34,6 +34,39 @@ class SamplerSettings(Settings):
     tile: Annotated[Int, Field(ge=64)] | None = 512
     """Larger images pass through the prior in overlapping tiles of this side, in bounded memory; null: never."""
     overlap: Annotated[Int, Field(ge=0)] = 64
+    """Pixels by which neighbouring tiles overlap; the results are blended across them."""
+
+
+class Problem:
+    """Measurements ``y (B, 3, h, w)`` in [0, 1], and what is to restore them: all that no step changes.
+
+    ``truth (B, *shape)`` are the true parameters where they are known; only guidances that are made for it look
+    at them. ``condition`` is the lifted measurement as the prior sees it: in its range, padded to its multiple.
+    """
+
+    def __init__(
+        self,
+        y: Tensor,
+        degradation: Degradation,
+        prior: PriorNet,
+        guidance: Sequence[Guidance] = (),
+        truth: Tensor | None = None,
+    ) -> None:
+        self.y, self.degradation, self.prior, self.guidance, self.truth = y, degradation, prior, guidance, truth
+        lifted = degradation.lift(y)
+        self.height, self.width = lifted.shape[-2:]
+        bottom, right = (-side % prior.spec.multiple for side in (self.height, self.width))
+        # Replicated, not reflected: the image may be smaller than the padding.
+        self.condition = prior.from_unit(F.pad(lifted, (0, right, 0, bottom), mode="replicate"))
+
+    @property
+    def needs_gradient(self) -> bool:
+        """Whether a step tracks gradients through the prior: only where a guidance needs them."""
+        return any(guide.needs_gradient for guide in self.guidance)
+
+    def crop(self, x: Tensor) -> Tensor:
+        """A view of a padded ``x (B, 3, ., .)`` without its padding."""
+        return x[..., : self.height, : self.width]
 
 
 @dataclass
@@ -56,66 +89,75 @@ class Sample:
     evaluations: int
 
 
+def step(
+    problem: Problem,
+    x: Tensor,
+    t: int,
+    t_next: int,
+    noise: Tensor,
+    *,
+    eta: float = 1.0,
+    theta: Tensor | None = None,
+    index: int = 0,
+    steps: int = 1,
+) -> tuple[Tensor, StepRecord]:
+    """One step of the loop: from ``x`` at time ``t`` to what it returns first, at ``t_next`` (-1 is the clean image).
+
+    ``x`` and ``noise`` are padded, like ``problem.condition``, and in the prior's range; ``noise`` is standard
+    normal, or scaled down, and counts for ``eta`` of a DDPM step's. ``theta (B, *shape)`` are parameters for the
+    prior to restore with instead of its own, if it takes any. ``index`` of ``steps`` is for guidances and records.
+    No gradient with respect to weights is ever tracked, and none leaves the step.
+    """
+    prior, degradation, track = problem.prior, problem.degradation, problem.needs_gradient
+    with torch.set_grad_enabled(track):
+        x = x.detach().requires_grad_(track)
+        told = () if theta is None else (theta,)
+        prediction = prior.predict(x, torch.full((len(x),), t, device=x.device), problem.condition, *told)
+        x0 = problem.crop(prior.to_unit(prediction.x0))
+        now = Step(index, steps, t, t_next, x, x0, prediction.parameters, problem.y, prior, degradation, problem.truth)
+        for guide in problem.guidance:
+            estimate = guide.refine(now)
+            now.x0, now.theta = estimate.x0, estimate.theta
+        with torch.no_grad():
+            clean = prediction.x0.clone()
+            problem.crop(clean).copy_(prior.from_unit(now.x0))
+            fraction = prediction.variance_fraction
+            x_next = prior.spec.schedule.transition(x, clean, t, t_next, eta, noise, fraction)
+        for guide in problem.guidance:
+            x_next = guide.correct(now, x_next)
+    found = None if now.theta is None else now.theta.detach()
+    return x_next.detach(), StepRecord(index, steps, t, now.x0.detach(), found)
+
+
 def sample(
-    y: Tensor,
-    degradation: Degradation,
-    prior: PriorNet,
-    guidance: Sequence[Guidance],
+    problem: Problem,
     settings: SamplerSettings,
     generators: Sequence[torch.Generator],
     callback: Callable[[StepRecord], None] | None = None,
-    given: Tensor | None = None,
-    told: Tensor | None = None,
+    initial: Tensor | None = None,
 ) -> Sample:
-    """Draw one sample of p(x, theta | y) for each measurement of ``y (B, 3, h, w)`` in [0, 1].
+    """Draw one sample of p(x, theta | y) for each measurement of the problem.
 
-    ``generators`` are one an image, on the CPU; all of an image's noise comes from its own. ``given``
-    are known parameters, for guidances that want them; ``told`` are what the prior hears at the first
-    step, where ``settings.feedback`` lets it hear any. Gradients are tracked through the prior only
-    where a guidance needs them, never with respect to weights, and never from one step to the next.
+    ``generators`` are one an image, on the CPU; all of an image's noise comes from its own. With
+    ``settings.feedback`` the prior is told the parameters that the step before arrived at, and ``initial``
+    ``(B, *shape)`` at the first step.
     """
-    condition, crop = _condition(y, degradation, prior)
+    prior, condition = problem.prior, problem.condition
+    schedule = prior.spec.schedule
 
     def noise() -> Tensor:
         drawn = torch.stack([torch.randn(condition.shape[1:], generator=g) for g in generators])
         return settings.temperature * drawn.to(condition)
 
-    times = prior.schedule.spaced(settings.steps, settings.spacing)
-    track = any(g.needs_gradient for g in guidance)
-    x, theta = noise(), told
+    times = schedule.spaced(settings.steps, settings.spacing)
+    x, theta = noise(), initial
+    if prior.spec.start == "measurement":
+        x = schedule.add_noise(condition, x, torch.full((len(x),), times[0]))
     for index, (t, t_next) in enumerate(zip(times, [*times[1:], -1], strict=True)):
-        with torch.set_grad_enabled(track):
-            x = x.requires_grad_(track)
-            heard = (theta,) if settings.feedback and theta is not None else ()
-            prediction = prior.predict(x, torch.full((len(x),), t, device=x.device), condition, *heard)
-            x0 = crop(prior.to_unit(prediction.x0))
-            step = Step(index, len(times), t, t_next, x, x0, prediction.parameters, y, prior, degradation, given)
-            for guide in guidance:
-                estimate = guide.refine(step)
-                step.x0, step.theta = estimate.x0, estimate.theta
-                del estimate  # it would keep this step's graph alive into the next
-            with torch.no_grad():
-                clean = prediction.x0.clone()
-                crop(clean).copy_(prior.from_unit(step.x0))
-                fresh = noise() if t_next >= 0 and settings.eta > 0 else torch.zeros_like(x)
-                fraction = prediction.variance_fraction
-                x_next = prior.schedule.transition(x, clean, t, t_next, settings.eta, fresh, fraction)
-            for guide in guidance:
-                x_next = guide.correct(step, x_next)
-        x = x_next.detach()
-        theta = None if step.theta is None else step.theta.detach()
+        fresh = noise() if t_next >= 0 and settings.eta > 0 else torch.zeros_like(x)
+        told = theta if settings.feedback else None
+        x, record = step(problem, x, t, t_next, fresh, eta=settings.eta, theta=told, index=index, steps=len(times))
+        theta = record.theta
         if callback:
-            callback(StepRecord(index, len(times), t, step.x0.detach(), theta))
-        # The graph of this step must be gone before the next one's is built.
-        del prediction, x0, step, x_next
-    return Sample(crop(prior.to_unit(x)), theta, len(times))
-
-
-def _condition(y: Tensor, degradation: Degradation, prior: PriorNet) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """The lifted measurement in the prior's range, padded to its multiple, and the view that undoes the padding."""
-    lifted = degradation.lift(y)
-    height, width = lifted.shape[-2:]
-    bottom, right = -height % prior.multiple, -width % prior.multiple
-    # Replicated, not reflected: the image may be smaller than the padding.
-    padded = F.pad(lifted, (0, right, 0, bottom), mode="replicate")
-    return prior.from_unit(padded), lambda x: x[..., :height, :width]
+            callback(record)
+    return Sample(problem.crop(prior.to_unit(x)), theta, len(times))

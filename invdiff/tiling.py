@@ -21,18 +21,15 @@ class TiledPrior(PriorNet):
     def __init__(self, prior: PriorNet, tile: int, overlap: int) -> None:
         super().__init__()
         self.inner = prior
-        self.settings = prior.settings
-        self.schedule, self.value_range, self.prediction = prior.schedule, prior.value_range, prior.prediction
-        self.multiple, self.parameter_shape, self.scale = prior.multiple, prior.parameter_shape, prior.scale
-        self.takes_parameters = prior.takes_parameters
+        self.settings, self.spec = prior.settings, prior.spec
         # Tiles stand on the grid of the prior's multiple: to overlap, they need two of its blocks.
-        blocks = max(2 if overlap else 1, tile // prior.multiple)
-        self.tile = blocks * prior.multiple
+        blocks = max(2 if overlap else 1, tile // self.spec.multiple)
+        self.tile = blocks * self.spec.multiple
         self.overlap = min(overlap, self.tile // 2)
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor, told: Tensor | None = None) -> Output:
         more = () if told is None else (told,)
-        rows, cols = (tile_starts(n, self.tile, self.overlap, self.multiple) for n in x_t.shape[-2:])
+        rows, cols = (tile_starts(n, self.tile, self.overlap, self.spec.multiple) for n in x_t.shape[-2:])
         if len(rows) * len(cols) == 1:
             return self.inner(x_t, t, condition, *more)
         total: list[Tensor | None] = [None, None]

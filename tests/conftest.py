@@ -15,7 +15,8 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from invdiff.cli import make as command_line
+from invdiff.cli import main as command_line
+from invdiff.components.discovery import registry
 from invdiff.components.weights import save_prior
 from invdiff_mcformer.prior import MCFormerPrior
 from invdiff_mcformer.settings import MCFormerSettings
@@ -133,7 +134,7 @@ def cli():
     """Runs a command in this process."""
 
     def run(*arguments):
-        result = CliRunner().invoke(command_line.main, [str(a) for a in arguments])
+        result = CliRunner().invoke(command_line, [str(a) for a in arguments])
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return Result(result.exit_code, result.stdout, result.stderr)
@@ -231,3 +232,31 @@ def train(cli, training, photos, tmp_path):
         return cli("train", training, "-o", tmp_path / folder, "--data", photos, "--quiet", *changes, *options)
 
     return run
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A folder on the path, forgotten afterwards."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    before = set(sys.modules)
+    registry.cache_clear()
+    yield folder
+    registry.cache_clear()
+    for name in [name for name in set(sys.modules) - before if name.startswith("planted_")]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def plant(site):
+    """Installs a plugin, module and metadata, as a package manager would."""
+
+    def install(name, code, version="1.2"):
+        (site / f"planted_{name}.py").write_text(code, encoding="utf-8")
+        info = site / f"{name}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text(f"[invdiff]\n{name} = planted_{name}\n")
+
+    return install

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ImageError, one_line
-from ..io import pictures as images
+from ..io import pictures
 from .deconvolution import centre_of_mass, shifted
 
 
@@ -44,6 +44,14 @@ def read_kernels(path: Path, size: int) -> list[MeasuredKernel]:
     return found
 
 
+def read_kernel(path: Path, size: int) -> Tensor:
+    """The one kernel of a file, ``(size, size)`` float32; see :func:`read_kernels`."""
+    found = read_kernels(path, size)
+    if len(found) > 1:
+        raise ImageError(f"{path}: holds {len(found)} kernels, and one is needed")
+    return found[0].kernel.float()
+
+
 def _arrays(file: Path) -> list[tuple[str, np.ndarray]]:
     reader = _READERS.get(file.suffix.lower())
     if reader is None:
@@ -65,7 +73,7 @@ def _numpy(file: Path) -> list[np.ndarray]:
 
 
 def _picture(file: Path) -> list[np.ndarray]:
-    return [images.load(file).pixels.mean(0).numpy()]
+    return [pictures.load(file).pixels.mean(0).numpy()]
 
 
 def _matlab(file: Path) -> list[np.ndarray]:
@@ -85,7 +93,11 @@ _READERS = {".npy": _numpy, ".png": _picture, ".mat": _matlab}
 SUFFIXES = tuple(_READERS)
 
 
-def _centred(name: str, array: np.ndarray, size: int) -> MeasuredKernel:
+def framed(name: str, array: np.ndarray, size: int) -> Tensor:
+    """A kernel ``(size, size)``, float64 with unit sum, from an array of an odd side up to ``size``, zeros around it.
+
+    Raises :class:`ImageError`, which begins with ``name``, for what is not a kernel.
+    """
     if array.ndim != 2 or array.shape[0] != array.shape[1]:
         raise ImageError(f"{name}: a kernel is square, got {'x'.join(map(str, array.shape))}")
     side = len(array)
@@ -101,9 +113,13 @@ def _centred(name: str, array: np.ndarray, size: int) -> MeasuredKernel:
     if not float(kernel.sum()):
         raise ImageError(f"{name}: the kernel is all zero")
     margin = (size - side) // 2
-    framed = torch.nn.functional.pad(kernel / kernel.sum(), (margin,) * 4)
-    rows, cols = (-centre_of_mass(framed[None])[0]).round().int().tolist()
-    moved = shifted(framed, rows, cols)
+    return torch.nn.functional.pad(kernel / kernel.sum(), (margin,) * 4)
+
+
+def _centred(name: str, array: np.ndarray, size: int) -> MeasuredKernel:
+    kernel = framed(name, array, size)
+    rows, cols = (-centre_of_mass(kernel[None])[0]).round().int().tolist()
+    moved = shifted(kernel, rows, cols)
     if float(moved.sum()) < 1 - 1e-6:
         raise ImageError(f"{name}: centring its mass pushes part of it out of kernel_size {size}")
     return MeasuredKernel(name, moved, (rows, cols))

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from .main import EXIT_INTERRUPTED, EXIT_SOME_FAILED, _common, _deterministic, main
+from .main import EXIT_INTERRUPTED, EXIT_SOME_FAILED, Common, common_options, deterministic, main, recipe_argument
 
 
 @main.command("eval")
-@click.argument("recipe", type=click.Path(path_type=Path))
+@recipe_argument
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the results.")
 @click.option("--kernels", help="A registered set, or a file or folder of measured kernels [what the recipe draws].")
@@ -24,18 +24,27 @@ from .main import EXIT_INTERRUPTED, EXIT_SOME_FAILED, _common, _deterministic, m
 @click.option("--fid", type=click.Path(path_type=Path), help="File with Inception weights; adds FID.")
 @click.option("--trace", is_flag=True, help="Metrics of every step, and the kernels on the way.")
 @click.option("--pictures", type=click.IntRange(min=0), default=8, show_default=True, help="Of a dataset, in the page.")
-@_common
-def evaluate(recipe: Path, data: tuple[Path, ...], output: Path, quiet: bool, **options: Any) -> None:
-    """Measure RECIPE (a file, or a folder of recipes) on folders DATA of clean pictures, and others beside it."""
+@common_options
+def evaluate(recipe: str, data: tuple[Path, ...], output: Path, common: Common, **options: Any) -> None:
+    """Measure RECIPE (a file, a bundled one's name, or a folder of recipes) on folders DATA of clean pictures, and
+    others beside it."""
     from ..evaluation.request import prepare
-    from .display import EvalDisplay
+    from .display import EvaluationDisplay
 
-    _deterministic()
-    work = prepare(recipe, data, output, **options)
-    with EvalDisplay(work, quiet=quiet) as display:
+    deterministic()
+    work = prepare(
+        Path(recipe),
+        data,
+        output,
+        overrides=common.overrides,
+        seed=common.seed,
+        device=common.device,
+        debug=common.debug,
+        **options,
+    )
+    with EvaluationDisplay(work, quiet=common.quiet) as display:
         try:
-            for event in work.run():
-                display.show(event)
+            work.run(display.show)
         except KeyboardInterrupt:
             work.publish(interrupted=True)
             display.finish(interrupted=True)

@@ -1,21 +1,20 @@
-"""Commands that look and change nothing: ``info``, ``plugins``, ``schema``."""
+"""Commands that look and change nothing: ``info``, ``plugins``, ``schema``, ``recipes``."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import click
 
-from .main import main
+from .main import debug_option, main, recipe_argument, set_option
 
 
 @main.command()
-@click.argument("recipe", type=click.Path(path_type=Path))
+@recipe_argument
 @click.option("--size", type=click.IntRange(min=1), default=256, show_default=True, help="Side of the result.")
-@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change a setting; repeatable.")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def info(recipe: Path, size: int, overrides: tuple[str, ...], debug: bool) -> None:
+@set_option
+@debug_option
+def info(recipe: str, size: int, overrides: tuple[str, ...]) -> None:
     """What RECIPE costs: parameters, multiply-adds of a step and of an image, memory."""
     from ..assembly import recipe_cost
 
@@ -30,8 +29,8 @@ def info(recipe: Path, size: int, overrides: tuple[str, ...], debug: bool) -> No
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="For other programs.")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def plugins(as_json: bool, debug: bool) -> None:
+@debug_option
+def plugins(as_json: bool) -> None:
     """List every component, who ships it, and plugins that FAILED."""
     from ..components.discovery import registry
 
@@ -47,10 +46,31 @@ def plugins(as_json: bool, debug: bool) -> None:
 
 
 @main.command()
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def schema(debug: bool) -> None:
+@debug_option
+def schema() -> None:
     """Print a JSON Schema of recipes, with the settings of every installed component, for editors."""
     from ..components.discovery import registry
     from ..recipe.schema import recipe_schema
 
     click.echo(json.dumps(recipe_schema(registry()), indent=2))
+
+
+@main.group(invoke_without_command=True)
+@click.pass_context
+def recipes(context: click.Context) -> None:
+    """List the recipes that come with invdiff; they are called by name: invdiff run blindsr_x4."""
+    if context.invoked_subcommand is None:
+        from ..recipe.bundled import about, bundled
+
+        for name, path in bundled().items():
+            click.echo(f"{name:<26} {about(path)}")
+
+
+@recipes.command()
+@click.argument("name")
+@debug_option
+def show(name: str) -> None:
+    """Print the recipe called NAME, to edit a copy of it."""
+    from ..recipe.bundled import find_recipe
+
+    click.echo(find_recipe(name).read_text(encoding="utf-8"), nl=False)

@@ -4,72 +4,92 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import InvdiffError
-from .main import EXIT_INTERRUPTED, EXIT_SOME_FAILED, _common, _deterministic, main
+from .main import EXIT_INTERRUPTED, EXIT_SOME_FAILED, Common, common_options, deterministic, main, recipe_argument
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..degradation import Degradation
 
 
 @main.command()
-@click.argument("recipe", type=click.Path(path_type=Path))
+@recipe_argument
+@click.argument("photos", nargs=-1, type=click.Path(path_type=Path))
 @click.option("-i", "--input", "inputs", multiple=True, type=click.Path(path_type=Path), help="Photo or folder.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for the results [runs/<recipe name>].")
 @click.option("--reference", type=click.Path(path_type=Path), help="Folder of clean pictures to measure against.")
 @click.option("--synthesize", is_flag=True, help="Inputs are clean: degrade them first.")
+@click.option("--kernel", type=click.Path(path_type=Path), help="File with the blur's kernel, if it is known.")
 @click.option("--lpips", type=click.Path(path_type=Path), help="Folder with LPIPS weights; adds that metric.")
 @click.option("--force", is_flag=True, help="Restore again what is already done.")
-@_common
+@common_options
 def run(
-    recipe: Path,
+    recipe: str,
+    photos: tuple[Path, ...],
     inputs: tuple[Path, ...],
     output: Path | None,
+    common: Common,
     reference: Path | None,
     synthesize: bool,
+    kernel: Path | None,
     lpips: Path | None,
     force: bool,
-    overrides: tuple[str, ...],
-    seed: int | None,
-    device: str,
-    quiet: bool,
-    debug: bool,
 ) -> None:
-    """Restore pictures by RECIPE: photos named with -i, or else the recipe's own sample."""
-    from ..assembly import load
-    from ..io import pictures as images
+    """Restore PHOTOS, files or folders, by RECIPE, a file or a bundled one's name; or else the recipe's own sample."""
+    from ..assembly import assemble, read
+    from ..io.pictures import list_pictures
     from ..metrics.lpips import LPIPS
-    from ..restoring.jobs import make_jobs
-    from ..restoring.run import Options, Run
+    from ..restoring.jobs import job_of_sample, jobs_of
+    from ..restoring.run import Run, RunOptions
     from .display import RunDisplay
 
-    _deterministic()
-    pipeline = load(recipe, overrides=overrides, seed=seed, device=device)
-    folder = output if output is not None else Path("runs") / pipeline.recipe.name
-    jobs = make_jobs(pipeline, list(inputs))
+    deterministic()
+    found = read(recipe, common.overrides, common.seed)
+    pipeline = assemble(found, common.device)
+    folder = output if output is not None else Path("runs") / found.name
+    named = [*inputs, *photos]
+    if not named and found.input.sample is None:
+        raise InvdiffError(f"{found.path}: the recipe has no input.sample; name pictures to restore")
+    jobs = jobs_of(named) if named else [job_of_sample(str(found.input.sample))]
     if folder.is_dir() and any(job.path and job.path.parent.samefile(folder) for job in jobs):
         raise InvdiffError(f"{folder}: the output folder is an input folder; choose another with -o")
+    synthesize = synthesize or (found.input.synthesize and not named)
+    for option, given in (("--reference", reference), ("--kernel", kernel)):
+        if synthesize and given is not None:
+            raise InvdiffError(f"{option} goes with degraded inputs, --synthesize with clean ones: give one of them")
     if reference is not None:
-        images.list_images(reference)
-    options = Options(
-        synthesize=synthesize or (pipeline.recipe.input.synthesize and not inputs),
+        list_pictures(reference)  # refuses a folder without any
+    options = RunOptions(
+        synthesize=synthesize,
+        crop=found.input.crop,
         reference=reference,
+        kernel=None if kernel is None else _kernel(kernel, pipeline.degradation),
         lpips=LPIPS(lpips) if lpips else None,
         force=force,
-        debug=debug,
+        debug=common.debug,
     )
-    if options.synthesize and reference is not None:
-        raise InvdiffError("--reference goes with degraded inputs, --synthesize with clean ones: give one of them")
-    work = Run(pipeline, folder, options, jobs)
-    outcomes = []
-    with RunDisplay(work, quiet=quiet) as display:
+    work = Run(pipeline, jobs, folder, options, recipe=str(found.path))
+    with RunDisplay(work, quiet=common.quiet) as display:
         try:
-            for outcome in work.outcomes():
-                outcomes.append(outcome)
-                display.done(outcome)
+            work.run(display.show)
         except KeyboardInterrupt:
             work.write()
-            display.finish(outcomes, interrupted=True)
+            display.finish(interrupted=True)
             sys.exit(EXIT_INTERRUPTED)
-        display.finish(outcomes)
-    if any(outcome.failed for outcome in outcomes):
+        display.finish()
+    if any(outcome.failed for outcome in work.outcomes):
         sys.exit(EXIT_SOME_FAILED)
+
+
+def _kernel(path: Path, operator: Degradation) -> Tensor:
+    from ..blur.kernel_files import read_kernel
+    from ..degradation import KernelSpace
+
+    if not isinstance(operator.parameters, KernelSpace):
+        raise InvdiffError(f"--kernel {path}: the recipe's operator has no kernel")
+    return read_kernel(path, operator.parameters.size)

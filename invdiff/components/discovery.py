@@ -5,15 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points, version
 from typing import Any
 
 import pluggy
 
 from .. import hookspecs
-from ..errors import one_line
+from ..errors import with_kind
+from ..guidance import Known
 from ..settings import Settings
-from .registry import INTERFACES, Component, Failure, Registry, Role
+from .registry import ROLES, Component, Failure, Registry, Role
+
+_KNOWN = Component(
+    "guidance",
+    "known",
+    Known,
+    "the true parameters, where they are known: what a better estimate would be worth",
+    "",
+    "invdiff",
+    f"invdiff {version('invdiff')}",
+)
+"""What the core has of its own: there whatever plugins are."""
 
 
 def discover(found: Iterable[EntryPoint] | None = None) -> Registry:
@@ -22,6 +34,7 @@ def discover(found: Iterable[EntryPoint] | None = None) -> Registry:
         found = entry_points(group=hookspecs.GROUP)
     wanted = {name.strip() for name in os.environ.get("INVDIFF_PLUGINS", "").split(",") if name.strip()}
     registry = Registry()
+    registry.add(_KNOWN)
     for entry in sorted(set(found), key=lambda e: (e.name, e.value)):
         if wanted and entry.name not in wanted:
             continue
@@ -29,7 +42,7 @@ def discover(found: Iterable[EntryPoint] | None = None) -> Registry:
         try:
             components = _load(entry, owner)
         except (Exception, SystemExit) as error:  # whatever a foreign module does, others go on
-            registry.failures.append(Failure(entry.name, owner, f"{type(error).__name__}: {one_line(error)}"))
+            registry.failures.append(Failure(entry.name, owner, with_kind(error)))
             continue
         for component in components:
             registry.add(component)
@@ -49,22 +62,22 @@ def _load(entry: EntryPoint, owner: str) -> list[Component]:
     manager.register(entry.load(), entry.name)
     manager.check_pending()
     components: list[Component] = []
-    roles: tuple[tuple[Role, Any], ...] = (
-        ("degradation", manager.hook.register_degradations),
-        ("prior", manager.hook.register_priors),
-        ("guidance", manager.hook.register_guidances),
-        ("method", manager.hook.register_methods),
-        ("kernels", manager.hook.register_kernels),
-    )
-    for role, hook in roles:
+    for role, (interface, hook) in ROLES.items():
 
-        def register(kind: str, cls: type, *, summary: str = "", reference: str = "", role: Role = role) -> None:
-            interface = INTERFACES[role]
+        def register(
+            kind: str,
+            cls: type[Any],
+            *,
+            summary: str = "",
+            reference: str = "",
+            role: Role = role,
+            interface: type[Any] = interface,
+        ) -> None:
             if not (isinstance(cls, type) and issubclass(cls, interface)):
                 raise TypeError(f"{role} '{kind}' is not a subclass of invdiff.{interface.__name__}")
-            if not issubclass(cls.Settings, Settings):  # type: ignore[attr-defined]
+            if not issubclass(cls.Settings, Settings):
                 raise TypeError(f"{role} '{kind}': its Settings must derive from {interface.__name__}'s")
             components.append(Component(role, kind, cls, summary, reference, entry.name, owner))
 
-        hook(register=register)
+        getattr(manager.hook, hook)(register=register)
     return components

@@ -6,30 +6,21 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..degradation import Degradation
-from ..errors import PluginError, suggest
+from ..errors import InvdiffError, PluginError, suggest, with_kind
 from ..guidance import Guidance
 from ..kernel_set import KernelSet
 from ..method import Method
 from ..prior import PriorNet
 
-
-@dataclass(frozen=True)
-class Part:
-    """One chosen component with its validated settings."""
-
-    component: Component
-    settings: Any
-    where: str
-
-
 Role = Literal["degradation", "prior", "guidance", "method", "kernels"]
-INTERFACES: dict[Role, type] = {
-    "degradation": Degradation,
-    "prior": PriorNet,
-    "guidance": Guidance,
-    "method": Method,
-    "kernels": KernelSet,
+ROLES: dict[Role, tuple[type[Any], str]] = {
+    "degradation": (Degradation, "register_degradations"),
+    "prior": (PriorNet, "register_priors"),
+    "guidance": (Guidance, "register_guidances"),
+    "method": (Method, "register_methods"),
+    "kernels": (KernelSet, "register_kernels"),
 }
+"""Every role: the interface that its components derive from, and the hook that announces them."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +34,25 @@ class Component:
     reference: str
     plugin: str
     owner: str
+
+    def build(self, settings: Any) -> Any:
+        """The component, built. The one place where a constructor runs: a foreign one may raise anything."""
+        try:
+            return self.cls(settings)
+        except InvdiffError:
+            raise
+        except Exception as error:
+            what = f"{self.role} '{self.kind}' ({self.owner})"
+            raise PluginError(f"{what} cannot be built: {with_kind(error)}") from error
+
+
+@dataclass(frozen=True)
+class Part:
+    """One chosen component with its validated settings, and where they were chosen, for messages."""
+
+    component: Component
+    settings: Any
+    where: str
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,7 @@ class Registry:
 
     def roles(self, kind: str) -> list[Role]:
         """The roles in which that kind is registered; an error that helps where there is none."""
-        found: list[Role] = [role for role in INTERFACES if (role, kind) in self.components]
+        found: list[Role] = [role for role in ROLES if (role, kind) in self.components]
         if not found:
             known = {k for _, k in self.components}
             raise PluginError(f"no component is called '{kind}'{suggest(kind, known)}{self._broken()}")

@@ -86,7 +86,7 @@ def load_prior(
         trained = getattr(settings, name)
         if trained != value:
             raise WeightsError(f"{path}: was trained with {name} = {trained}, the recipe asks for {value}")
-    prior: PriorNet = component.cls(settings)
+    prior: PriorNet = component.build(settings)
     try:
         prior.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
     except RuntimeError as error:

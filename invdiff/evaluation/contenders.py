@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..assembly import load
+from ..assembly import assemble, read
+from ..components.build import build
 from ..components.registry import Part, Registry, Role
-from ..errors import InvdiffError, PluginError, RecipeError, one_line
-from ..method import Case, Method, Restored
+from ..errors import InvdiffError, PluginError, RecipeError
+from ..method import Case, Method, Restoration
 from ..pipeline import Pipeline
-from ..recipe.recipe import part_without_recipe
+from ..recipe.bundled import find_recipe
+from ..recipe.recipe import Recipe, part_without_recipe
+from ..recipe.source import Change
 from ..sampler import StepRecord
 
 ORACLE = "oracle"
@@ -28,53 +31,51 @@ class Contender(ABC):
     traced: bool = False
     """Whether it walks in steps that can be looked at."""
     estimates: bool = True
-    """Whether the parameters in its steps are its own, and no truth that it was told."""
+    """Whether the parameters that it restores with are its own, and no truth that it was told."""
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
         """What its results follow from, besides the inputs."""
 
     @abstractmethod
-    def restore(self, case: Case, on_step: OnStep | None) -> Restored: ...
+    def restore(self, case: Case, on_step: OnStep | None) -> Restoration:
+        """The case, restored; ``on_step`` is called after each step of one that is traced."""
 
 
 @dataclass
-class Solver(Contender):
-    """A recipe. It is handed the true parameters, which only guidances that ask for them use."""
+class RecipeContender(Contender):
+    """A recipe, blind. The true parameters are at hand for guidances that are made for them."""
 
     label: str
+    recipe: Recipe
     pipeline: Pipeline
     traced = True
 
     def identity(self) -> dict[str, Any]:
-        resolved = self.pipeline.resolved()
-        # Weights count by content, wherever their file lies.
-        prior = {name: value for name, value in resolved["prior"].items() if name != "weights"}
-        return {**{name: resolved[name] for name in ("seed", "guidance", "sampler")}, "prior": prior}
+        return _identity_of(self.pipeline)
 
-    def restore(self, case: Case, on_step: OnStep | None) -> Restored:
-        found = self.pipeline.restore(case.y, callback=on_step, given=case.parameters)
-        return Restored(found.image, found.parameters)
+    def restore(self, case: Case, on_step: OnStep | None) -> Restoration:
+        return self.pipeline.restore(case.y, truth=case.parameters, callback=on_step)
 
 
 @dataclass
-class Oracle(Solver):
-    """The recipe told the truth. Its parameters are no estimate, and are not measured as one."""
+class OracleContender(Contender):
+    """A recipe that is told the truth. Its parameters are no estimate, and are not measured as one."""
 
+    label: str
+    pipeline: Pipeline
+    traced = True
     estimates = False
 
-    def __post_init__(self) -> None:
-        self.pipeline = self.pipeline.oracle()
-
     def identity(self) -> dict[str, Any]:
-        return {**super().identity(), "oracle": True}
+        return {**_identity_of(self.pipeline), "oracle": True}
 
-    def restore(self, case: Case, on_step: OnStep | None) -> Restored:
-        return Restored(super().restore(case, on_step).image)
+    def restore(self, case: Case, on_step: OnStep | None) -> Restoration:
+        return Restoration(self.pipeline.restore(case.y, parameters=case.parameters, callback=on_step).image)
 
 
 @dataclass
-class Other(Contender):
+class MethodContender(Contender):
     """A method that a plugin registered."""
 
     label: str
@@ -84,8 +85,22 @@ class Other(Contender):
     def identity(self) -> dict[str, Any]:
         return {"method": self.part.component.kind, **self.part.settings.model_dump(mode="json")}
 
-    def restore(self, case: Case, on_step: OnStep | None) -> Restored:
+    def restore(self, case: Case, on_step: OnStep | None) -> Restoration:
         return self.method.restore(case)
+
+
+def _identity_of(pipeline: Pipeline) -> dict[str, Any]:
+    # Weights count by content, wherever their file lies.
+    prior = {name: value for name, value in pipeline.identity["prior"].items() if name != "weights"}
+    return {**{name: pipeline.identity[name] for name in ("seed", "guidance", "sampler")}, "prior": prior}
+
+
+@dataclass(frozen=True)
+class LineUp:
+    """All contenders in the order of their rows; ``main`` is the recipe that the inputs are made with."""
+
+    main: RecipeContender
+    contenders: list[Contender]
 
 
 def gather(
@@ -96,7 +111,7 @@ def gather(
     overrides: Sequence[str] = (),
     seed: int | None = None,
     device: str = "auto",
-) -> list[Contender]:
+) -> LineUp:
     """Everyone, methods before recipes, the oracle last.
 
     ``recipe`` is a file, or a folder whose recipes all take part. ``methods`` are ``oracle``, more recipes
@@ -104,46 +119,40 @@ def gather(
     ``"label: key=value key=value"``, on top of ``overrides``. Raises :class:`InvdiffError` for what does not
     exist, for labels that clash, and for a recipe whose operator differs from the first one's.
     """
-    files = recipes_of(recipe) + [Path(m) for m in methods if _is_recipe(m)]
-    solvers: list[Solver] = []
-    for file in dict.fromkeys(files):
-        pipeline = load(file, overrides=overrides, seed=seed, device=device)
-        solvers.append(Solver(pipeline.recipe.name, pipeline))
-    main = solvers[0].pipeline
+
+    def contender(file: Path, changes: Sequence[str | Change], label: str = "") -> RecipeContender:
+        found = read(file, changes, seed)
+        return RecipeContender(label or found.name, found, assemble(found, device))
+
+    files = list(dict.fromkeys(recipes_of(recipe) + [Path(m) for m in methods if _is_recipe(m)]))
+    recipes = [contender(file, overrides) for file in files]
+    main = recipes[0]
     for text in variants:
         label, changes = label_and_changes(text)
         if ":" not in text or not label:
             raise InvdiffError(f"--variant {text}: write it as 'label: key=value key=value'")
-        try:
-            pipeline = load(files[0], overrides=[*overrides, *changes], seed=seed, device=device)
-        except InvdiffError as error:
-            raise InvdiffError(str(error).replace("--set ", f"--variant {label}: ", 1)) from None
-        solvers.append(Solver(label, pipeline))
-    operator = main.recipe.resolved()["degradation"]
-    for solver in solvers:
-        if solver.pipeline.recipe.resolved()["degradation"] != operator:
-            path = solver.pipeline.recipe.path
+        said = [Change(change, f"--variant {label}:") for change in changes]
+        recipes.append(contender(files[0], [*overrides, *said], label))
+    for other in recipes:
+        if other.pipeline.identity["degradation"] != main.pipeline.identity["degradation"]:
             raise RecipeError(
-                f"{path}: '{solver.label}' has another degradation than {main.recipe.path}: not the same inputs"
+                f"{other.recipe.path}: '{other.label}' has another degradation than {main.recipe.path}: "
+                "not the same inputs"
             )
-    found: list[Contender] = []
-    for text in methods:
-        if text != ORACLE and not _is_recipe(text):
-            found.append(_other(text, registry, main))
-    found += solvers
-    if ORACLE in methods:
-        found.append(Oracle(ORACLE, main))
-    labels = [c.label for c in found]
+    others = [_method(text, registry, main.pipeline) for text in methods if text != ORACLE and not _is_recipe(text)]
+    oracle = [OracleContender(ORACLE, main.pipeline)] if ORACLE in methods else []
+    everyone = [*others, *recipes, *oracle]
+    labels = [one.label for one in everyone]
     twice = [label for label in labels if labels.count(label) > 1]
     if twice:
         raise InvdiffError(f"two rows would be called '{twice[0]}': give each recipe and variant its own name")
-    return found
+    return LineUp(main, everyone)
 
 
 def recipes_of(place: Path) -> list[Path]:
-    """The recipe itself, or the recipes in a folder, by name."""
+    """The recipe itself, a path or a bundled one's name, or the recipes in a folder, by name."""
     if not place.is_dir():
-        return [place]
+        return [find_recipe(place)]
     found = sorted(place.glob("*.yaml"))
     if not found:
         raise RecipeError(f"{place}: no recipes (*.yaml) in this folder")
@@ -154,22 +163,19 @@ def build_kind(role: Role, text: str, registry: Registry, option: str) -> tuple[
     """A registered component from ``"kind"`` or ``"kind: key=value key=value"``, and its settings."""
     kind, changes = label_and_changes(text)
     try:
-        part = part_without_recipe(registry.get(role, kind), changes)
-        return part, part.component.cls(part.settings)
+        component = registry.get(role, kind)
     except PluginError as error:
         raise PluginError(f"{option} {text}: {error}") from None
-    except InvdiffError as error:
-        raise InvdiffError(str(error).replace("--set ", f"{option} {kind}: ", 1)) from None
-    except Exception as error:  # a foreign component may raise anything
-        raise PluginError(f"{option} {text}: cannot be built: {type(error).__name__}: {one_line(error)}") from error
+    part = part_without_recipe(component, [Change(c, f"{option} {kind}:") for c in changes], f"{option} {text}")
+    return part, build(part)
 
 
-def _other(text: str, registry: Registry, main: Pipeline) -> Other:
+def _method(text: str, registry: Registry, main: Pipeline) -> MethodContender:
     part, method = build_kind("method", text, registry, "--method")
     reason = method.unfit(main.degradation)
     if reason:
         raise InvdiffError(f"--method {text}: {reason}")
-    return Other(label_of(text), part, method)
+    return MethodContender(label_of(text), part, method)
 
 
 def _is_recipe(text: str) -> bool:

@@ -10,18 +10,19 @@ import torch
 from ..blur.kernel_files import read_kernels
 from ..degradation import Degradation
 from ..errors import PluginError
-from ..kernel_set import KernelSet, TestKernel
+from ..kernel_set import KernelSet, NamedKernel
 from ..seeds import Stream, content_of, stream
+from ..settings import Settings
 
 
-class OwnKernels(KernelSet):
+class OwnKernels(KernelSet[Settings]):
     """What the operator itself draws from: for operators of any parameters."""
 
-    def kernel(self, index: int, degradation: Degradation, generator: torch.Generator) -> TestKernel:
-        return TestKernel(f"drawn {index + 1}", degradation.sample_parameters(1, generator)[0])
+    def kernel(self, index: int, degradation: Degradation, generator: torch.Generator) -> NamedKernel:
+        return NamedKernel(f"drawn {index + 1}", degradation.sample_parameters(1, generator)[0])
 
 
-class FileKernels(KernelSet):
+class FileKernels(KernelSet[Settings]):
     """The measured kernels of a file or folder, centred and framed as :func:`read_kernels` does."""
 
     def __init__(self, path: Path, degradation: Degradation) -> None:
@@ -32,11 +33,11 @@ class FileKernels(KernelSet):
     def identity(self) -> dict[str, Any]:
         return {"content": content_of(*self.kernels)}
 
-    def kernel(self, index: int, degradation: Degradation, generator: torch.Generator) -> TestKernel:
-        return TestKernel(f"measured {index + 1}", self.kernels[index])
+    def kernel(self, index: int, degradation: Degradation, generator: torch.Generator) -> NamedKernel:
+        return NamedKernel(f"measured {index + 1}", self.kernels[index])
 
 
-def draw(kernels: KernelSet, repeat: int, degradation: Degradation, seed: int, digest: list[int]) -> list[TestKernel]:
+def draw(kernels: KernelSet, repeat: int, degradation: Degradation, seed: int, digest: list[int]) -> list[NamedKernel]:
     """The first ``repeat`` kernels of one picture. They follow from the seed and the picture's content alone.
 
     Of a list, each picture goes through a shuffled copy of its own, so that few repeats use all of it.

@@ -6,102 +6,54 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from html import escape
+from importlib.resources import files
 from pathlib import Path
+from string import Template
 
 import numpy as np
 from PIL import Image
 
-from ..io.pictures import encode_png
+from ..io.pictures import encode_png, open_picture
 from ..io.sheets import kernel_picture, read_kernel
 from ..metrics.catalogue import number, title
 from .results import Results, Row
-from .tables import Table, columns_of
+from .summary import Summary
+from .tables import Table, full_table, groups_of, paper_table
 from .trace import kernel_panels
 
 _QUALITY, _SIDE = 95, 1024
 _TRUTH = " truth"  # labels have no space in front
-_STYLE = """
-:root { color-scheme: light dark; --line: #8885; }
-* { box-sizing: border-box; }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1rem; max-width: 70rem; }
-h1 { font-size: 1.5rem; line-height: 1.2; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
-th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: Canvas; }
-.note { font-size: .85rem; opacity: .8; }
-.plots, .pictures { display: grid; gap: 1.5rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); }
-figure { margin: 0; min-width: 0; }
-.stage { position: relative; --at: 50%; touch-action: pan-y; }
-.stage img { display: block; width: 100%; image-rendering: auto; }
-.stage .after { position: absolute; inset: 0; height: 100%; clip-path: inset(0 0 0 var(--at)); }
-.stage::after { content: ""; position: absolute; top: 0; bottom: 0; left: var(--at); width: 2px; margin-left: -1px;
-  background: #fff; box-shadow: 0 0 3px #000; pointer-events: none; }
-.stage input { position: absolute; inset: 0; width: 100%; height: 100%; margin: 0; opacity: 0; cursor: ew-resize; }
-.stage:focus-within { outline: 3px solid Highlight; outline-offset: 2px; }
-[hidden] { display: none !important; }
-figcaption { font-size: .9rem; margin-top: .4rem; overflow-wrap: anywhere; }
-select { font: inherit; max-width: 100%; padding: .35rem; }
-.kernels { display: flex; flex-wrap: wrap; gap: .5rem; margin-top: .4rem; }
-.kernels span { font-size: .75rem; max-width: 100%; }
-.kernels img { display: block; image-rendering: pixelated; max-width: 100%; }
-"""
-_SCRIPT = """
-for (const figure of document.querySelectorAll(".compare")) {
-  const stage = figure.querySelector(".stage"), range = stage.querySelector("input");
-  const select = figure.querySelector("select"), say = figure.querySelector(".numbers");
-  const move = () => stage.style.setProperty("--at", range.value + "%");
-  const show = () => {
-    for (const image of stage.querySelectorAll(".after")) image.hidden = image.dataset.method !== select.value;
-    say.textContent = select.selectedOptions[0].dataset.numbers;
-  };
-  range.addEventListener("input", move);
-  select.addEventListener("change", show);
-  move();
-  show();
-}
-"""
 
 
-def page(
-    name: str,
-    results: Results,
-    rows: Sequence[Row],
-    names: Sequence[str],
-    tables: Sequence[tuple[str, Table]],
-    facts: Sequence[str],
-    conventions: Sequence[str],
-    plots: Mapping[str, str],
-    first: str,
-    pictures: int,
-) -> str:
-    """The whole page. ``first`` is the method shown first, ``pictures`` how many of each dataset are shown."""
-    body = [f"<h1>{escape(name)}</h1>", *(f"<p>{escape(fact)}</p>" for fact in facts)]
-    for heading, table in tables:
-        body += [f"<h2>{escape(heading)}</h2>" if heading else "", _table(table)]
-    body += ['<ul class="note">', *(f"<li>{escape(line)}</li>" for line in conventions), "</ul>"]
+def page(results: Results, rows: Sequence[Row], what: Summary, plots: Mapping[str, str]) -> str:
+    """The whole page; ``plots`` are SVG."""
+    border = results.luma_border
+    body = [f"<h1>{escape(what.name)}</h1>", *(f"<p>{escape(fact)}</p>" for fact in what.facts)]
+    body += [f"<p>Left out: {escape(failure)}</p>" for failure in what.failures]
+    body.append(_table(paper_table(rows, border, what.fid)))
+    for group in groups_of(rows):
+        body += [f"<h2>{escape(f'{group[0]}, kernels {group[1]}')}</h2>", _table(full_table(rows, group))]
+    lines = what.conventions(rows, border)
+    body += ['<ul class="note">', *(f"<li>{escape(line)}</li>" for line in lines), "</ul>"]
     if plots:
         body += ["<h2>From step to step</h2>", '<div class="plots">', *plots.values(), "</div>"]
-    shown, left_out = _chosen(rows, pictures)
+    shown, left_out = _chosen(rows, what.pictures)
     if shown:
         body += [
             "<h2>Pictures</h2>",
             "<p>Left of the line the measurement, right of it what you choose. "
             f"JPEG, at most {_SIDE} pixels wide or high; the folder has them as they are.</p>",
         ]
-        body += ['<div class="pictures">', *(_figure(results, case, names, first) for case in shown), "</div>"]
+        body += ['<div class="pictures">', *(_figure(results, case, what.first) for case in shown), "</div>"]
     if left_out:
         body.append(f'<p class="note">{left_out} more pictures and kernels are in the folder, not on this page.</p>')
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-        "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
-        f"<title>{escape(name)}</title><style>{_STYLE}</style></head>\n<body>"
-        + "\n".join(body)
-        + f"\n<script>{_SCRIPT}</script></body></html>\n"
-    )
+    frame, style, script = (_part(part) for part in ("page.html", "style.css", "script.js"))
+    return Template(frame).substitute(title=escape(what.name), style=style, body="\n".join(body), script=script)
+
+
+def _part(name: str) -> str:
+    """What the page is made of, as it lies beside this room."""
+    return (files(__package__) / "page_parts" / name).read_text(encoding="utf-8")
 
 
 def _table(table: Table) -> str:
@@ -126,10 +78,10 @@ def _chosen(rows: Sequence[Row], pictures: int) -> tuple[list[list[Row]], int]:
     return shown, len(cases) - len(shown)
 
 
-def _figure(results: Results, case: Sequence[Row], names: Sequence[str], first: str) -> str:
+def _figure(results: Results, case: Sequence[Row], first: str) -> str:
     place = case[0].place
     before = _picture(results.path(place, ".png", "_input"))
-    choices = [(row.place.method, results.path(row.place, ".png"), _numbers(row, names)) for row in case]
+    choices = [(row.place.method, results.path(row.place, ".png"), _numbers(row)) for row in case]
     choices.append((_TRUTH, results.truth(place), ""))
     start = first if any(label == first for label, _, _ in choices) else choices[0][0]
     what = f"{place.dataset}, {place.picture}, {place.kernels} {place.kernel}"
@@ -151,9 +103,9 @@ def _figure(results: Results, case: Sequence[Row], names: Sequence[str], first: 
     )
 
 
-def _numbers(row: Row, names: Sequence[str]) -> str:
-    chosen = [n for n in columns_of([row], names) if n.startswith(("psnr_y", "psnr_rgb", "lpips", "kernel_l1"))]
-    return ", ".join(f"{title(n)} {number(row.number(n), n)}" for n in chosen if n != "psnr_rgb_shifted")
+def _numbers(row: Row) -> str:
+    chosen = ("psnr_y", "psnr_rgb", "lpips_vgg", "lpips_alex", "kernel_l1", "kernel_l1_shifted")
+    return ", ".join(f"{title(n)} {number(row.number(n), n)}" for n in chosen if n in row.values)
 
 
 def _kernels(results: Results, case: Sequence[Row]) -> str:
@@ -179,7 +131,7 @@ def _kernels(results: Results, case: Sequence[Row]) -> str:
 def _picture(path: Path) -> str:
     """A picture as a data URI, made to fit a page: JPEG, shrunk if large. Nothing where it is not on disk."""
     try:
-        with Image.open(path) as picture:
+        with open_picture(path) as picture:
             buffer, shown = io.BytesIO(), picture.convert("RGB")
             shown.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
             shown.save(buffer, "JPEG", quality=_QUALITY, subsampling=0)

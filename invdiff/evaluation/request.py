@@ -11,13 +11,14 @@ from ..blur.kernel_files import SUFFIXES as KERNEL_SUFFIXES
 from ..components.discovery import registry as installed
 from ..degradation import Degradation, KernelSpace
 from ..errors import InvdiffError
-from ..io import pictures as images
+from ..io.pictures import list_pictures
 from ..kernel_set import KernelSet
 from ..metrics.inception import find_inception
 from ..metrics.lpips import find_networks
-from .contenders import Solver, build_kind, gather, label_and_changes, label_of
-from .evaluation import OWN, Dataset, Evaluation, Options
+from .contenders import build_kind, gather, label_and_changes, label_of
+from .evaluation import OWN, Evaluation, EvaluationOptions
 from .kernels import FileKernels
+from .plan import Dataset
 
 
 def prepare(
@@ -39,17 +40,16 @@ def prepare(
     """An evaluation from what a command line says; every mistake in it is an error here, before anything is restored.
 
     ``kernels`` is a registered set (``"kind: key=value"``) or a file or folder of measured ones; None is what the
-    recipe's operator draws. ``others`` are fields of :class:`Options`.
+    recipe's operator draws. ``others`` are fields of :class:`EvaluationOptions`.
     """
     datasets = find_datasets(data, limit)
-    contenders = gather(recipe, installed(), methods, variants, overrides, seed, device)
+    line_up = gather(recipe, installed(), methods, variants, overrides, seed, device)
     networks, notes = find_networks(lpips)
     inception, lines = find_inception(fid)
-    options = Options(networks=networks, inception=inception, notes=[*notes, *lines], **others)
+    options = EvaluationOptions(networks=networks, inception=inception, notes=[*notes, *lines], **others)
     if kernels is not None:
-        operator = next(c for c in contenders if isinstance(c, Solver)).pipeline.degradation
-        options.kernels, options.kernels_label = find_kernels(kernels, operator)
-    return Evaluation(contenders, datasets, folder, options)
+        options.kernels, options.kernels_label = find_kernels(kernels, line_up.main.pipeline.degradation)
+    return Evaluation(line_up, datasets, folder, options)
 
 
 def find_kernels(text: str, operator: Degradation) -> tuple[KernelSet, str]:
@@ -71,13 +71,13 @@ def find_datasets(places: Sequence[Path], limit: int | None = None) -> list[Data
     found: dict[Path, list[Path]] = {}
     for place in places:
         folder = (place if place.is_dir() else place.parent).resolve()
-        found.setdefault(folder, []).extend(images.list_images(place))
+        found.setdefault(folder, []).extend(list_pictures(place))
     names = Counter(folder.name for folder in found)
     datasets = []
     for folder, files in found.items():
         if names[folder.name] > 1:
             raise InvdiffError(f"two datasets are called '{folder.name}': evaluate them into folders of their own")
-        stems = Counter(p.stem for p in images.list_images(folder))
+        stems = Counter(p.stem for p in list_pictures(folder))
         named = {(p.stem if stems[p.stem] == 1 else p.name): p for p in files}
         datasets.append(Dataset(folder.name, folder, list(named.items())[:limit]))
     return datasets

@@ -17,9 +17,12 @@ from typing import Any
 
 from ..errors import InvdiffError
 from ..io.atomic import file_name, make_folder, write_atomic
+from ..metrics.catalogue import METRICS
 
 FORMAT = 1
 KEYS = ("dataset", "picture", "kernels", "kernel", "method")
+BORDER = "luma_border"
+"""The column that says how many pixels luma metrics leave out along the border."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Place:
 
 @dataclass
 class Row:
-    """One result. ``values`` are by column, written as in the table; ``trace`` is such a mapping for each step.
+    """One result. ``values`` are by metric, written as in the table; ``trace`` is such a mapping for each step.
 
     ``digest`` is the clean picture's.
     """
@@ -54,32 +57,11 @@ class Row:
         return float(self.values[column]) if self.values.get(column) else None
 
 
-def columns(border: int) -> list[str]:
-    """Columns of numbers, each with its convention in its name."""
-    return [
-        f"psnr_y_border{border}",
-        "psnr_rgb",
-        "psnr_rgb_shifted",
-        f"ssim_y_border{border}",
-        "lpips_vgg",
-        "lpips_alex",
-        "kernel_l1",
-        "kernel_l1_shifted",
-        "kernel_psnr_shifted",
-        "kernel_mnc",
-        "lr_psnr",
-        "residual_true_rms",
-        "residual_own_rms",
-        "noise_rms",
-        "seconds",
-    ]
-
-
 class Results:
     """The records of one folder, by place."""
 
-    def __init__(self, folder: Path, border: int) -> None:
-        self.folder, self.border = make_folder(folder), border
+    def __init__(self, folder: Path, luma_border: int) -> None:
+        self.folder, self.luma_border = make_folder(folder), luma_border
         self.rows: dict[Place, Row] = {}
         self.read()
 
@@ -160,25 +142,23 @@ class Results:
         )
 
     def write_csv(self, rows: list[Row]) -> None:
-        names = columns(self.border)
         table = io.StringIO()
         writer = csv.writer(table, lineterminator="\n")
-        writer.writerow([*KEYS, *names])
+        writer.writerow([*KEYS, BORDER, *METRICS])
         for row in rows:
-            writer.writerow([*asdict(row.place).values(), *(row.values.get(name, "") for name in names)])
+            numbers = (row.values.get(name, "") for name in METRICS)
+            writer.writerow([*asdict(row.place).values(), self.luma_border, *numbers])
         write_atomic(self.folder / "results.csv", table.getvalue())
 
 
-def read_csv(path: Path) -> tuple[list[Row], list[str]]:
-    """The rows of a ``results.csv``, and its columns of numbers."""
+def read_csv(path: Path) -> list[Row]:
+    """The rows of a ``results.csv``."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
-            names = [name for name in reader.fieldnames or [] if name not in KEYS]
-            rows = [Row(Place(*(r[k] for k in KEYS)), "", {n: r[n] for n in names if r[n]}) for r in reader]
+            return [Row(Place(*(r[k] for k in KEYS)), "", {n: r[n] for n in METRICS if r[n]}) for r in reader]
     except (OSError, ValueError, KeyError, csv.Error):
         raise InvdiffError(f"{path}: not readable as a results.csv") from None
-    return rows, names
 
 
 def mean(rows: Iterable[Row], column: str) -> float | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..metrics.catalogue import conventions, number, title
+from ..metrics.catalogue import FID, METRICS, number, title
 from .results import Row, mean
 
 Group = tuple[str, str]
 """Dataset and kernels."""
+Fid = Mapping[tuple[str, str, str], float]
+"""By dataset, kernels and method."""
 
 
 def groups_of(rows: Sequence[Row]) -> list[Group]:
@@ -20,9 +22,9 @@ def methods_of(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(r.place.method for r in rows))
 
 
-def columns_of(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
-    """The columns of ``names`` in which some row has a number."""
-    return [name for name in names if any(r.values.get(name) for r in rows)]
+def columns_of(rows: Sequence[Row]) -> list[str]:
+    """The metrics of which some row has a number, in the order of tables."""
+    return [name for name in METRICS if any(r.values.get(name) for r in rows)]
 
 
 @dataclass(frozen=True)
@@ -39,19 +41,17 @@ class Table:
         return "\n".join([head, "|---" * len(self.head) + "|", *body]) + "\n"
 
 
-def paper_table(rows: Sequence[Row], names: Sequence[str], fid: Mapping[tuple[str, str, str], float]) -> Table:
+def paper_table(rows: Sequence[Row], luma_border: int, fid: Fid) -> Table:
     """A line a method and, for each dataset, LPIPS, FID and PSNR, as far as there are any."""
     groups = groups_of(rows)
-    present = columns_of(rows, names)
-    shown = [n for n in present if n.startswith("lpips")][:1]
+    shown = [n for n in columns_of(rows) if n in ("lpips_vgg", "lpips_alex")][:1]
     # On luma in super-resolution, as is the custom there; the whole picture where the scale is one.
-    luma = next(n for n in names if n.startswith("psnr_y"))
-    shown.append("psnr_rgb" if luma.endswith("border0") else luma)
+    shown.append("psnr_y" if luma_border else "psnr_rgb")
     head = ["method"]
     for dataset, kernels in groups:
         where = f"{dataset} {kernels}"
         head += [f"{where} {title(n)}" for n in shown[:-1]]
-        head += [f"{where} FID ↓"] if fid else []
+        head += [f"{where} {FID.heading}"] if fid else []
         head += [f"{where} {title(shown[-1])}"]
     body = []
     for method in methods_of(rows):
@@ -60,17 +60,16 @@ def paper_table(rows: Sequence[Row], names: Sequence[str], fid: Mapping[tuple[st
             mine = _of(rows, group, method)
             line += [number(mean(mine, n), n) for n in shown[:-1]]
             if fid:
-                found = fid.get((*group, method))
-                line.append("" if found is None else f"{found:.2f}")
+                line.append(FID.number(fid.get((*group, method))))
             line.append(number(mean(mine, shown[-1]), shown[-1]))
         body.append(line)
     return Table(head, body)
 
 
-def full_table(rows: Sequence[Row], names: Sequence[str], group: Group) -> Table:
+def full_table(rows: Sequence[Row], group: Group) -> Table:
     """Every metric of one dataset under one set of kernels, a line a method."""
     here = [r for r in rows if (r.place.dataset, r.place.kernels) == group]
-    shown = columns_of(here, names)
+    shown = columns_of(here)
     body = []
     for method in methods_of(here):
         mine = _of(here, group, method)
@@ -82,7 +81,7 @@ def _of(rows: Sequence[Row], group: Group, method: str) -> list[Row]:
     return [r for r in rows if (r.place.dataset, r.place.kernels) == group and r.place.method == method]
 
 
-def uneven(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
+def uneven(rows: Sequence[Row]) -> list[str]:
     """A line for each dataset in which means are over different rows: not to be compared."""
     lines = []
     for group in groups_of(rows):
@@ -90,7 +89,7 @@ def uneven(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
         cases = {m: {(r.place.picture, r.place.kernel) for r in _of(here, group, m)} for m in methods_of(here)}
         every = set().union(*cases.values())
         odd = [f"{m} {len(found)}" for m, found in cases.items() if found != every]
-        for name in columns_of(here, names):
+        for name in columns_of(here):
             for method in cases:
                 has = sum(bool(r.values.get(name)) for r in _of(here, group, method))
                 odd += [f"{method} {has} of {title(name)}"] if 0 < has < len(cases[method]) else []
@@ -98,21 +97,3 @@ def uneven(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
             where = f"{group[0]}, kernels {group[1]}"
             lines.append(f"Not every row is there in {where} ({len(every)}, but {', '.join(odd)}).")
     return lines
-
-
-def summary(
-    title_line: str,
-    rows: Sequence[Row],
-    names: Sequence[str],
-    facts: Sequence[str],
-    fid: Mapping[tuple[str, str, str], float],
-    failures: Sequence[str],
-) -> str:
-    """``summary.md``: both tables, what they rest on, and what is left out of them."""
-    parts = [f"# {title_line}\n", *(f"{fact}\n" for fact in facts), paper_table(rows, names, fid).markdown()]
-    parts.append("Conventions: " + "; ".join(conventions(names)) + ".\n")
-    for group in groups_of(rows):
-        parts += [f"## {group[0]}, kernels {group[1]}\n", full_table(rows, names, group).markdown()]
-    if failures:
-        parts.append("Left out:\n\n" + "".join(f"- {failure}\n" for failure in failures))
-    return "\n".join(parts)

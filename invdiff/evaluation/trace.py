@@ -12,16 +12,16 @@ from html import escape
 import numpy as np
 
 from ..io.sheets import kernel_picture, read_kernel
-from ..metrics.catalogue import title
+from ..metrics.catalogue import METRICS, title
 from .results import KEYS, Results, Row
 
 _COLOURS = ("#0b62a4", "#d1495b", "#2e8b57", "#8a5a9e", "#c77b0a", "#3a3a3a")
 _WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 460, 260, 60, 34, 14, 44
 
 
-def trace_csv(rows: Sequence[Row], names: Sequence[str]) -> str:
+def trace_csv(rows: Sequence[Row]) -> str:
     """A line a row and step."""
-    shown = [n for n in names if any(n in step for r in rows for step in r.trace)]
+    shown = [n for n in METRICS if any(n in step for r in rows for step in r.trace)]
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow([*KEYS, "step", "t", *shown])
@@ -89,14 +89,12 @@ def plot(found: dict[str, list[tuple[int, float]]], column: str) -> str:
     return "".join([*parts, "</svg>\n"])
 
 
-def plots(rows: Sequence[Row], names: Sequence[str]) -> dict[str, str]:
-    """The plots worth drawing, by column: a picture's LPIPS or else PSNR, and the kernel's L1 and MNC."""
+def plots(rows: Sequence[Row]) -> dict[str, str]:
+    """The plots worth drawing, by metric: a picture's LPIPS or else PSNR, and the kernel's L1 and MNC."""
     traced = {n for r in rows for step in r.trace for n in step}
-    picture = [n for n in names if n in traced and n.startswith("lpips")][:1]
-    picture = picture or [n for n in names if n in traced and n.startswith("psnr")][:1]
-    kernel = [n for n in ("kernel_l1_shifted", "kernel_l1") if n in traced][:1]
-    chosen = [*picture, *kernel, *(n for n in ("kernel_mnc",) if n in traced)]
-    return {name: plot(curves(rows, name), name) for name in chosen}
+    wanted = (("lpips_vgg", "lpips_alex", "psnr_y"), ("kernel_l1_shifted", "kernel_l1"), ("kernel_mnc",))
+    chosen = [next((n for n in one_of if n in traced), None) for one_of in wanted]
+    return {name: plot(curves(rows, name), name) for name in chosen if name is not None}
 
 
 def kernel_panels(results: Results, row: Row, side: int = 126) -> np.ndarray | None:

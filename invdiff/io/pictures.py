@@ -15,6 +15,9 @@ from ..errors import ImageError, one_line
 from .atomic import write_atomic
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "DIB", "GIF", "AVIF", "JPEG2000", "PPM", "TGA")
+"""Pillow's decoders that a file may reach. A suffix says nothing of what is inside: without this list a photo that is
+PostScript would be run by Ghostscript."""
 SAMPLES = {"astronaut": "astronaut", "cat": "chelsea", "coffee": "coffee", "face": "astronaut"}
 """Photos that come with scikit-image, and its names for them; ``face`` is the astronaut's, 256x256."""
 
@@ -60,11 +63,24 @@ class Photo:
 
     def to_array(self) -> np.ndarray:
         """uint8, ``(H, W)``, ``(H, W, 2)``, ``(H, W, 3)`` or ``(H, W, 4)`` with alpha last."""
-        planes = self.pixels[:1] if self.grey else self.pixels
-        if self.alpha is not None:
-            planes = torch.cat([planes, self.alpha[None]])
-        array = (planes.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        array = (self._planes().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
         return array[..., 0] if array.shape[-1] == 1 else array
+
+    def to_array_like(self, other: np.ndarray) -> np.ndarray:
+        """An array of another one's dtype, and flat where that one is."""
+        array = self._planes().permute(1, 2, 0).double().numpy()
+        if other.ndim == 2:
+            array = array[..., 0]
+        if other.dtype == bool:
+            return array >= 0.5
+        if np.issubdtype(other.dtype, np.integer):
+            return (array * np.iinfo(other.dtype).max).round().astype(other.dtype)
+        return array.astype(other.dtype)
+
+    def _planes(self) -> Tensor:
+        """Channels as the picture has them, alpha last."""
+        planes = self.pixels[:1] if self.grey else self.pixels
+        return planes if self.alpha is None else torch.cat([planes, self.alpha[None]])
 
     def to_pil(self) -> Image.Image:
         return Image.fromarray(self.to_array())
@@ -114,6 +130,12 @@ def from_pil(picture: Image.Image) -> Photo:
     return from_array(np.asarray(picture))
 
 
+def open_picture(path: Path) -> Image.Image:
+    """A picture, not yet decoded, by one of :data:`FORMATS`. Every file that is taken for a picture is opened here."""
+    Image.init()
+    return Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
+
+
 def load(path: Path) -> Photo:
     """Read a picture; :class:`ImageError` in one line for whatever is not one."""
     try:
@@ -121,7 +143,7 @@ def load(path: Path) -> Photo:
             deep = _deep_tiff(path)
             if deep is not None:
                 return from_array(deep)
-        with Image.open(path) as picture:
+        with open_picture(path) as picture:
             picture.load()
             return from_pil(picture)
     except FileNotFoundError:
@@ -183,11 +205,14 @@ def save_png(array: np.ndarray, path: Path) -> None:
     write_atomic(path, encode_png(array))
 
 
-def list_images(path: Path) -> list[Path]:
-    """The file itself, or the pictures directly in a folder, sorted by name."""
+def list_pictures(path: Path, *, recursive: bool = False) -> list[Path]:
+    """The file itself, or the pictures in a folder, sorted by name; ``recursive``: in the folders below it as well."""
     if path.is_dir():
+        # Hidden files are other systems' notes beside the pictures, not pictures.
         found = sorted(
-            p for p in path.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
+            p
+            for p in (path.rglob("*") if recursive else path.iterdir())
+            if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
         )
         if not found:
             raise ImageError(f"{path}: no pictures in this folder ({', '.join(sorted(SUFFIXES))})")
@@ -195,18 +220,3 @@ def list_images(path: Path) -> list[Path]:
     if not path.exists():
         raise ImageError(f"{path}: no such file or folder")
     return [path]
-
-
-def _like_array(photo: Photo, given: np.ndarray) -> np.ndarray:
-    """The photo as an array of the given one's dtype and number of channels."""
-    planes = photo.pixels[:1] if photo.grey else photo.pixels
-    if photo.alpha is not None:
-        planes = torch.cat([planes, photo.alpha[None]])
-    array = planes.permute(1, 2, 0).double().numpy()
-    if given.ndim == 2:
-        array = array[..., 0]
-    if given.dtype == bool:
-        return array >= 0.5
-    if np.issubdtype(given.dtype, np.integer):
-        return (array * np.iinfo(given.dtype).max).round().astype(given.dtype)
-    return array.astype(given.dtype)

@@ -1,52 +1,112 @@
-"""What metrics are called, which way is better, how many digits they are shown with, and by which convention."""
+"""Every metric by the name that it has everywhere: what it is called, which way is better, and by which convention.
+
+``report.json``, ``results.csv``, the terminal, the tables and the page take their words from here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
 
-_STEMS = {  # of a column's name: title, which way is better, digits
-    "psnr_y": ("PSNR-Y", "↑", 2),
-    "psnr_rgb": ("PSNR-RGB", "↑", 2),
-    "psnr_rgb_shifted": ("PSNR-RGB shifted", "↑", 2),
-    "ssim_y": ("SSIM-Y", "↑", 4),
-    "lpips_vgg": ("LPIPS-VGG", "↓", 4),
-    "lpips_alex": ("LPIPS-Alex", "↓", 4),
-    "kernel_l1": ("kernel L1", "↓", 3),
-    "kernel_l1_shifted": ("kernel L1 shifted", "↓", 3),
-    "kernel_psnr_shifted": ("kernel PSNR shifted", "↑", 1),
-    "kernel_mnc": ("MNC", "↑", 3),
-    "lr_psnr": ("LR-PSNR", "↑", 1),
-    "residual_true_rms": ("residual, true kernel", "", 4),
-    "residual_own_rms": ("residual, own kernel", "", 4),
-    "noise_rms": ("noise", "", 4),
-    "seconds": ("seconds", "", 2),
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric. ``{border}`` in the convention stands for the pixels that luma metrics leave out."""
+
+    name: str
+    title: str
+    better: Literal["higher", "lower", "neither"]
+    digits: int
+    convention: str
+    unit: str = ""
+
+    @property
+    def heading(self) -> str:
+        """The title with an arrow that says which way is better."""
+        return f"{self.title} {_ARROWS[self.better]}".strip()
+
+    @property
+    def heading_with_unit(self) -> str:
+        """The title with its unit, in letters that any terminal has."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+    def number(self, value: float | None) -> str:
+        """A value as tables write it; nothing for none."""
+        return "" if value is None else f"{value:.{self.digits}f}"
+
+
+_ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
+_LUMA = "luma of BT.601, {border} pixels of border left out, 8-bit output"
+_LPIPS = "version 0.1, whole picture, 8-bit output"
+_SHIFT = "after the best shift by whole pixels"
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("psnr_y", "PSNR-Y", "higher", 2, _LUMA, "dB"),
+        Metric("psnr_rgb", "PSNR-RGB", "higher", 2, "three channels, whole picture, 8-bit output", "dB"),
+        Metric("psnr_rgb_shifted", "PSNR-RGB, shifted", "higher", 2, f"{_SHIFT}, 8 at most, 8 inside the border", "dB"),
+        Metric("ssim_y", "SSIM-Y", "higher", 4, f"{_LUMA}; a Gaussian window of 1.5 pixels"),
+        Metric("lpips_vgg", "LPIPS-VGG", "lower", 4, _LPIPS),
+        Metric("lpips_alex", "LPIPS-Alex", "lower", 4, _LPIPS),
+        Metric("kernel_l1", "kernel L1", "lower", 3, "sum of absolute differences of kernels of unit sum, 0 to 2"),
+        Metric("kernel_l1_shifted", "kernel L1, shifted", "lower", 3, f"the same {_SHIFT}"),
+        Metric(
+            "kernel_psnr_shifted",
+            "kernel PSNR, shifted",
+            "higher",
+            1,
+            f"{_SHIFT}; the peak is the true kernel's largest value",
+            "dB",
+        ),
+        Metric("kernel_mnc", "MNC", "higher", 3, "maximum normalised cross-correlation of the kernels"),
+        Metric(
+            "lr_psnr",
+            "LR-PSNR",
+            "higher",
+            1,
+            "the truth degraded with the estimated kernel against the truth degraded with its own",
+            "dB",
+        ),
+        Metric(
+            "residual_true_rms",
+            "residual, true kernel",
+            "neither",
+            4,
+            "root mean square of y - A(x), x unrounded, to compare with that of noise and rounding",
+        ),
+        Metric("residual_own_rms", "residual, own kernel", "neither", 4, "the same with the estimated kernel"),
+        Metric("noise_rms", "noise", "neither", 4, "root mean square of noise and rounding, as made"),
+        Metric("seconds", "seconds", "neither", 2, "restoring alone"),
+    )
 }
+"""Every metric of one result, in the order of tables."""
+
+FID = Metric("fid", "FID", "lower", 2, "Inception's last pool, 2048 features; biased upwards where pictures are few")
+"""Of a method's pictures together, not of one."""
 
 
-def _stem(column: str) -> str:
-    return column.partition("_border")[0]
+def title(name: str) -> str:
+    """A column's heading in a table."""
+    return METRICS[name].heading
 
 
-def title(column: str) -> str:
-    name, way, _ = _STEMS[_stem(column)]
-    return f"{name} {way}".strip()
+def number(value: float | None, name: str) -> str:
+    """A value with its metric's digits; nothing for none."""
+    return METRICS[name].number(value)
 
 
-def number(value: float | None, column: str) -> str:
-    return "" if value is None else f"{value:.{_STEMS[_stem(column)][2]}f}"
+def conventions(names: Iterable[str], border: int) -> dict[str, str]:
+    """What each of those metrics means, by name."""
+    return {name: METRICS[name].convention.format(border=border) for name in names}
 
 
-def conventions(names: Sequence[str]) -> list[str]:
-    """What each column means, for captions."""
-    border = next(n for n in names if n.startswith("psnr_y")).rpartition("border")[2]
-    return [
-        f"PSNR-Y and SSIM-Y: luma of BT.601, {border} pixels of border left out; SSIM with a Gaussian window of 1.5",
-        "PSNR-RGB: three channels, whole picture; shifted: after the best shift by up to 8 whole pixels, 8 inside",
-        "LPIPS 0.1, VGG or Alex, whole picture; pictures are rounded to 8 bits first",
-        "kernel L1: sum of absolute differences, 0 to 2; shifted: after the best shift by whole pixels; kernel PSNR: "
-        "peak is the true kernel's largest value; MNC: maximum normalised cross-correlation",
-        "LR-PSNR: the truth degraded with the estimated kernel against the truth degraded with its own",
-        "residual: root mean square of y - A(x), x unrounded, to compare with that of noise and rounding",
-        "FID: Inception's last pool, 2048 features; biased upwards where pictures are few",
-        "means over all rows; seconds are restoring alone",
-    ]
+def captions(names: Iterable[str], border: int, *, fid: bool = False) -> list[str]:
+    """A line for each convention, with the titles of the metrics that follow it."""
+    lines: dict[str, list[str]] = {}
+    for name, convention in conventions(names, border).items():
+        lines.setdefault(convention, []).append(METRICS[name].title)
+    if fid:
+        lines[FID.convention] = [FID.title]
+    return [f"{', '.join(titles)}: {convention}" for convention, titles in lines.items()] + ["means over all rows"]

@@ -76,7 +76,7 @@ def cost(prior: PriorNet, guidance: Sequence[Guidance], steps: int, size: int) -
     guidances compute with the operator itself is little beside that, and is not counted.
     """
     gradient = any(g.needs_gradient for g in guidance)
-    size += -size % prior.multiple
+    size += -size % prior.spec.multiple
     with FakeTensorMode(allow_non_fake_inputs=True) as fake:
         shapes: dict[str, Tensor] = {
             f"prior.{name}": fake.from_tensor(value.detach()) for name, value in prior.state_dict().items()

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .. import metrics
 from ..degradation import Degradation, KernelSpace
+from . import kernel as kernels
+from . import picture
 from .lpips import LPIPS
 
 REACH = 8
@@ -23,11 +24,11 @@ def picture_metrics(
     image: Tensor, clean: Tensor, operator: Degradation, networks: Sequence[LPIPS] = ()
 ) -> dict[str, float]:
     """Of an image ``(3, H, W)``, rounded to 8 bits first, against the clean one."""
-    image, border = metrics.round8(image), border_of(operator)
+    image, border = picture.round8(image), border_of(operator)
     found = {
-        "psnr_y": metrics.psnr_y(image, clean, border),
-        "psnr_rgb": metrics.psnr_rgb(image, clean),
-        "ssim_y": metrics.ssim_y(image, clean, border),
+        "psnr_y": picture.psnr_y(image, clean, border),
+        "psnr_rgb": picture.psnr_rgb(image, clean),
+        "ssim_y": picture.ssim_y(image, clean, border),
     }
     return found | {f"lpips_{network.network}": network(image, clean) for network in networks}
 
@@ -36,13 +37,13 @@ def parameter_metrics(estimate: Tensor, truth: Tensor, clean: Tensor, operator: 
     """Of estimated parameters ``(*shape)`` against the true ones; ``clean (3, H, W)`` is degraded with both."""
     found: dict[str, float] = {}
     if isinstance(operator.parameters, KernelSpace):
-        found["kernel_l1"] = metrics.kernel_l1(estimate, truth)
+        found["kernel_l1"] = kernels.kernel_l1(estimate, truth)
         if operator.scale == 1:  # where a shift of the kernel cannot be told from one of the scene
-            found["kernel_l1_shifted"] = metrics.kernel_l1_shifted(estimate, truth)
-        found["kernel_psnr_shifted"] = metrics.kernel_psnr_shifted(estimate, truth)
-        found["mnc"] = metrics.mnc(estimate, truth)
+            found["kernel_l1_shifted"] = kernels.kernel_l1_shifted(estimate, truth)
+        found["kernel_psnr_shifted"] = kernels.kernel_psnr_shifted(estimate, truth)
+        found["kernel_mnc"] = kernels.mnc(estimate, truth)
     ours, theirs = (operator.apply(clean[None], theta[None])[0] for theta in (estimate, truth))
-    found["lr_psnr"] = metrics.lr_psnr(ours, theirs)
+    found["lr_psnr"] = picture.lr_psnr(ours, theirs)
     return found
 
 
@@ -50,4 +51,4 @@ def residual_rms(image: Tensor, parameters: Tensor, y: Tensor, operator: Degrada
     """Root mean square of ``y - A(image)`` on [0, 1], over the pixels whose whole scene the image shows."""
     again = operator.apply(image[None], parameters[None])[0]
     rows, cols = ((have - want) // 2 for have, want in zip(y.shape[-2:], again.shape[-2:], strict=True))
-    return metrics.rms(y[..., rows : rows + again.shape[-2], cols : cols + again.shape[-1]] - again)
+    return picture.rms(y[..., rows : rows + again.shape[-2], cols : cols + again.shape[-1]] - again)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,7 +15,7 @@ from ..errors import PluginError, RecipeError, suggest
 from ..sampler import SamplerSettings
 from ..settings import Int, Settings
 from ..training.settings import TrainSettings
-from .source import Key, Source, key_of
+from .source import Change, Key, Source, key_of
 
 
 class InputSettings(Settings):
@@ -42,8 +42,11 @@ class Recipe:
     sampler: SamplerSettings
     input: InputSettings
     train: TrainSettings | None
-    where: Callable[[str], str]
-    """Where a dotted key stands, for messages: ``recipes/x.yaml:7: sampler.steps``."""
+    source: Source
+
+    def where(self, name: str) -> str:
+        """Where a dotted key stands, for messages: ``recipes/x.yaml:7: sampler.steps``."""
+        return self.source.where(key_of(name))
 
     def resolved(self) -> dict[str, Any]:
         """Every setting with its defaults filled in, for reports."""
@@ -67,24 +70,32 @@ class Skeleton(Settings):
     """A recipe's own keys. What is in the blocks is checked by their components' settings classes."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    """What the recipe is called: the default folder of its results, and its row in an evaluation."""
     seed: Annotated[Int, Field(ge=0)] = 0
+    """Seed of all random numbers."""
     degradation: dict[str, Any]
+    """The operator: its ``kind``, and that kind's settings."""
     prior: dict[str, Any]
+    """The prior: its ``kind``, and that kind's settings; ``weights`` bring their own."""
     guidance: list[dict[str, Any]] = []
+    """Guidances, which act in this order at every step: a ``kind`` and its settings each."""
     sampler: dict[str, Any] = {}
+    """How the reverse diffusion is walked."""
     input: dict[str, Any] = {}
+    """Where pictures come from when the command line names none."""
     train: dict[str, Any] | None = None
+    """How the prior is trained: for ``invdiff train``."""
 
 
-def load_recipe(path: str | os.PathLike[str], registry: Registry, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(path: str | os.PathLike[str], registry: Registry, overrides: Sequence[str | Change] = ()) -> Recipe:
     """Read, override and validate a recipe.
 
     Raises :class:`RecipeError` for a file, key or value that is wrong, with file and line;
     :class:`PluginError`, likewise placed, for a kind that no working plugin offers.
     """
     source = Source.read(Path(path))
-    for assignment in overrides:
-        source.override(assignment)
+    for change in overrides:
+        source.override(change)
     skeleton = source.validate(Skeleton, source.data, ())
 
     def part(role: Role, block: dict[str, Any], key: Key) -> Part:
@@ -108,13 +119,14 @@ def load_recipe(path: str | os.PathLike[str], registry: Registry, overrides: Seq
         sampler=source.validate(SamplerSettings, skeleton.sampler, ("sampler",)),
         input=source.validate(InputSettings, skeleton.input, ("input",)),
         train=None if skeleton.train is None else source.validate(TrainSettings, skeleton.train, ("train",)),
-        where=lambda name: source.where(key_of(name)),
+        source=source,
     )
 
 
-def part_without_recipe(component: Component, overrides: Sequence[str] = ()) -> Part:
+def part_without_recipe(component: Component, overrides: Sequence[str | Change] = (), where: str = "") -> Part:
     """A component with its default settings and ``key=value`` changes to them, under the same checks."""
     source = Source(Path(component.kind), "{}")
-    for assignment in overrides:
-        source.override(assignment)
-    return Part(component, source.validate(component.cls.Settings, source.data, ()), component.kind)
+    for change in overrides:
+        source.override(change)
+    settings = source.validate(component.cls.Settings, source.data, ())
+    return Part(component, settings, where or component.kind)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic.errors import PydanticInvalidForJsonSchema
 
-from ..components.registry import Registry, Role
+from ..components.registry import Component, Registry, Role
 from ..sampler import SamplerSettings
 from ..settings import Settings
 from ..training.settings import TrainSettings
@@ -23,12 +23,13 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
     """
     definitions: dict[str, Any] = {}
 
-    def refer(name: str, model: type[Settings], kind: str | None = None) -> dict[str, str]:
+    def refer(name: str, model: type[Settings], component: Component | None = None) -> dict[str, str]:
         template = f"#/$defs/{name}.{{model}}"
         own = model.model_json_schema(ref_template=template)
         definitions.update({f"{name}.{inner}": value for inner, value in own.pop("$defs", {}).items()})
-        if kind is not None:
-            own["properties"] = {"kind": {"const": kind}, **own.get("properties", {})}
+        if component is not None:
+            about = component.summary or f"{component.role} of {component.owner}"
+            own["properties"] = {"kind": {"const": component.kind, "description": about}, **own.get("properties", {})}
             own["required"] = ["kind", *own.get("required", [])]
         definitions[name] = own
         return {"$ref": f"#/$defs/{name}"}
@@ -38,11 +39,12 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
         kinds: list[Any] = []
         for kind in clear:
             with contextlib.suppress(PydanticInvalidForJsonSchema):  # settings that a schema cannot describe
-                kinds.append(refer(f"{name}.{kind}", registry.get(name, kind).cls.Settings, kind))
+                component = registry.get(name, kind)
+                kinds.append(refer(f"{name}.{kind}", component.cls.Settings, component))
         return {"type": "object", "required": ["kind"], "oneOf": kinds or [False]}
 
     whole = {**Skeleton.model_json_schema(), "title": "invdiff recipe"}
-    whole["properties"] |= {
+    blocks: dict[str, dict[str, Any]] = {
         "degradation": role("degradation"),
         "prior": role("prior"),
         "guidance": {"type": "array", "items": role("guidance")},
@@ -50,10 +52,15 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
         "input": refer("input", InputSettings),
         "train": {"anyOf": [refer("train", TrainSettings), {"type": "null"}]},
     }
+    for name, block in blocks.items():
+        whole["properties"][name] = {"description": whole["properties"][name]["description"], **block}
     # A recipe that extends another has parts of blocks, which only the whole can be checked with.
     overlay = {
         "type": "object",
-        "properties": {"extends": {"type": "string"}, **{key: {} for key in whole["properties"]}},
+        "properties": {
+            "extends": {"type": "string", "description": "The recipe beneath: a path relative to this one's."},
+            **{key: {"description": value["description"]} for key, value in whole["properties"].items()},
+        },
         "required": ["extends"],
         "additionalProperties": False,
     }

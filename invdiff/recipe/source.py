@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,13 +16,29 @@ _DEEPEST = 20
 _CHOICES = ("kind", "family")  # keys that say what the others beside them mean
 
 
+@dataclass(frozen=True)
+class Change:
+    """One ``a.b=c`` on top of a recipe, and who says so, for messages."""
+
+    text: str
+    said_by: str = "--set"
+
+    def __str__(self) -> str:
+        return f"{self.said_by} {self.text}"
+
+    @classmethod
+    def of(cls, change: str | Change) -> Change:
+        """A bare text is what ``--set`` says."""
+        return change if isinstance(change, Change) else cls(change)
+
+
 class Source:
     """A parsed file, over the one it extends, that knows where each key stands, and which came from ``--set``."""
 
     def __init__(self, path: Path, text: str) -> None:
         self.path = path
         self.places: dict[Key, str] = {}
-        self.overridden: dict[Key, str] = {}
+        self.overridden: dict[Key, Change] = {}
         try:
             node = yaml.compose(text, Loader=yaml.SafeLoader)
             self.data: Any = yaml.safe_load(text)
@@ -84,9 +101,10 @@ class Source:
             for i, value in enumerate(node.value):
                 self._walk(value, (*key, i))
 
-    def override(self, assignment: str) -> None:
+    def override(self, change: str | Change) -> None:
         """Apply one ``a.b=c``; a number steps into a list (``guidance.0.strength=2``)."""
-        name, value = parse_assignment(assignment)
+        change = Change.of(change)
+        name, value = parse_assignment(change)
         key = key_of(name)
         place = self.data
         for i, part in enumerate(key):
@@ -97,18 +115,18 @@ class Source:
                 if not last and not isinstance(place.get(part), (dict, list)):
                     place[part] = {}
             else:
-                raise RecipeError(f"--set {assignment}: the recipe has no '{dotted(key[: i + 1])}'")
+                raise RecipeError(f"{change}: the recipe has no '{dotted(key[: i + 1])}'")
             if last:
                 place[part] = value
             else:
                 place = place[part]
-        self.overridden[key] = assignment
+        self.overridden[key] = change
 
     def where(self, key: Key) -> str:
-        """``recipes/x.yaml:7: a.b`` for the nearest enclosing key that the file has, or the ``--set`` that gave it."""
-        for given, assignment in reversed(self.overridden.items()):
+        """``recipes/x.yaml:7: a.b`` for the nearest enclosing key that the file has, or the change that gave it."""
+        for given, change in reversed(self.overridden.items()):
             if given[: len(key)] == key[: len(given)] and key:
-                return f"--set {assignment}: {dotted(key)}"
+                return f"{change}: {dotted(key)}"
         for end in range(len(key), -1, -1):
             if key[:end] in self.places:
                 return f"{self.places[key[:end]]}: {dotted(key)}" if key else f"{self.path}:1"
@@ -178,15 +196,16 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return [m for argument in get_args(annotation) for m in _models_in(argument)]
 
 
-def parse_assignment(assignment: str) -> tuple[str, Any]:
+def parse_assignment(change: str | Change) -> tuple[str, Any]:
     """``a.b=c`` as a name and a YAML value."""
-    name, equals, text = assignment.partition("=")
+    change = Change.of(change)
+    name, equals, text = change.text.partition("=")
     if not equals or not name.strip():
-        raise RecipeError(f"--set {assignment}: write it as key=value, such as sampler.steps=50")
+        raise RecipeError(f"{change}: write it as key=value, such as sampler.steps=50")
     try:
         return name.strip(), yaml.safe_load(text)
     except (yaml.YAMLError, ValueError):  # the latter for a date that is none
-        raise RecipeError(f"--set {assignment}: the value is not valid YAML") from None
+        raise RecipeError(f"{change}: the value is not valid YAML") from None
 
 
 def key_of(name: str) -> Key:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InvdiffError
-from ..io import pictures as images
-from ..pipeline import Pipeline
+from ..io.pictures import list_pictures
 
 
 @dataclass(frozen=True)
@@ -16,18 +16,13 @@ class Job:
     """One picture to restore: a file, or a sample photo by name."""
 
     stem: str
-    source: str
+    input: str
     path: Path | None = None
 
 
-def make_jobs(pipeline: Pipeline, inputs: list[Path]) -> list[Job]:
-    """Jobs for files and folders, or for the recipe's sample; stems that clash get their suffix in the name."""
-    if not inputs:
-        sample = pipeline.recipe.input.sample
-        if sample is None:
-            raise InvdiffError(f"{pipeline.recipe.path}: the recipe has no input.sample; name pictures with -i")
-        return [Job(sample, f"sample:{sample}")]
-    files = list(dict.fromkeys(p for given in inputs for p in images.list_images(given)))
+def jobs_of(inputs: Sequence[Path]) -> list[Job]:
+    """Jobs for files and folders; stems that clash get their suffix in the name."""
+    files = list(dict.fromkeys(p for given in inputs for p in list_pictures(given)))
     count = Counter(p.stem for p in files)
     jobs = [Job(p.stem if count[p.stem] == 1 else p.name.replace(".", "_"), str(p), p) for p in files]
     stems = Counter(j.stem for j in jobs)
@@ -36,3 +31,8 @@ def make_jobs(pipeline: Pipeline, inputs: list[Path]) -> list[Job]:
     if clash:
         raise InvdiffError(f"several inputs would be written to {clash[0]}.png: restore their folders one by one")
     return jobs
+
+
+def job_of_sample(name: str) -> Job:
+    """The job of a photo that ships with scikit-image."""
+    return Job(name, f"sample:{name}")

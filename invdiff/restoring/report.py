@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from ..io.atomic import write_atomic
+from ..metrics.catalogue import METRICS, conventions
 
 
 def versions() -> dict[str, str]:
@@ -27,6 +28,13 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "machine": platform.machine(),
     }
+
+
+def conventions_of(entries: Sequence[Mapping[str, Any]], border: int) -> dict[str, str]:
+    """What the numbers of these entries mean, by name; a ``_baseline`` follows the same convention."""
+    there = {name for entry in entries for name in entry.get("metrics") or {}}
+    found = conventions([name for name in METRICS if name in there], border)
+    return {**found, "residual": "root mean square of y - A(x) on [0, 1], with the parameters it was restored with"}
 
 
 def read_report(path: Path) -> dict[str, Any]:

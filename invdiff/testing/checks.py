@@ -22,6 +22,10 @@ class ConformanceError(AssertionError):
         super().__init__(f"expected {expected}; got {got}")
 
 
+class UnknownCheckError(ValueError):
+    """A name that is no check's."""
+
+
 class Skipped(unittest.SkipTest):
     """A check that says nothing about this component, and why; pytest takes it for a skip."""
 
@@ -77,11 +81,11 @@ class Suite:
 
 
 def refuse_unknown(expected_failures: Iterable[str], checks: Iterable[Check]) -> None:
-    """Raise ``ValueError`` for a name that is no check."""
+    """Raise :class:`UnknownCheckError` for a name that is no check."""
     names = [c.name for c in checks]
     for name in expected_failures:
         if name not in names:
-            raise ValueError(f"expected_failures: no check is called '{name}'{suggest(name, names)}")
+            raise UnknownCheckError(f"no check is called '{name}'{suggest(name, names)}")
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ def run_checks(
     """Run all checks, whatever fails. ``expected_failures`` maps names of checks to the reason why they must fail.
 
     An expected failure that does not come is a failure: the reason has gone, and the entry should go too.
-    Raises ``ValueError`` for a name that is no check.
+    Raises :class:`UnknownCheckError` for a name that is no check.
     """
     checks, expected = list(checks), dict(expected_failures or {})
     refuse_unknown(expected, checks)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ..degradation import Degradation
-from ..guidance import Guidance, Step
+from ..guidance import Estimate, Guidance, Step
 from ..prior import PriorNet
+from ..sampler import Problem, step
+from ..settings import Settings
 from .checks import Suite, fail, same, skip, survives_json, unchanged
 from .subjects import Follow, ToyPrior, generator, global_seed, loop_holds_no_more, picture, same_state, smallest, state
 
@@ -30,7 +33,7 @@ class GuidanceCase:
 
 @dataclass
 class Acted:
-    """What one step of a guidance made of its estimates."""
+    """What one step of a guidance made of its estimates; ``step`` is as the guidance found it."""
 
     step: Step
     x0: Tensor
@@ -40,45 +43,74 @@ class Acted:
     corrected: Tensor
 
 
-def act(
-    case: GuidanceCase, which: slice = slice(0, 3), prior: PriorNet | None = None, track: bool | None = None
-) -> Acted:
-    """One step of the loop, as ``sampler.py`` makes it, for some images of a fixed batch of three."""
-    guidance, operator = case.guidance, case.operator
-    prior = prior or ToyPrior(operator)
-    step, x_next = prepared(operator, prior, which, guidance.needs_gradient if track is None else track)
-    with torch.set_grad_enabled(step.x_t.requires_grad):
-        x0, theta = step.x0, step.theta
-        estimate = guidance.refine(step)
-        refined = (estimate.x0, estimate.theta)
-        step.x0, step.theta = refined
-        corrected = guidance.correct(step, x_next)
-    step.x0, step.theta = x0, theta
-    return Acted(step, *refined, x_next, corrected)
+class Witness(Guidance[Settings]):
+    """Stands before or after a guidance and keeps what it sees: the loop's own step is what is looked at."""
+
+    def __init__(self, *, track: bool = False) -> None:
+        super().__init__()
+        self.needs_gradient = track
+
+    def refine(self, step: Step) -> Estimate:
+        self.step = replace(step)
+        return Estimate(step.x0, step.theta)
+
+    def correct(self, step: Step, x_next: Tensor) -> Tensor:
+        self.x_next = x_next
+        return x_next
 
 
-def prepared(operator: Degradation, prior: PriorNet, which: slice, track: bool) -> tuple[Step, Tensor]:
-    """A step before any guidance, and the image after its transition. Images differ in how wrong they are."""
+class Guarded(Guidance[Settings]):
+    """A guidance that is watched: its arguments must be after each call what they were before."""
+
+    def __init__(self, guidance: Guidance) -> None:
+        super().__init__()
+        self.guidance, self.needs_gradient = guidance, guidance.needs_gradient
+
+    def refine(self, step: Step) -> Estimate:
+        with _left_alone(step, {}, "refine's arguments"):
+            return self.guidance.refine(step)
+
+    def correct(self, step: Step, x_next: Tensor) -> Tensor:
+        with _left_alone(step, {"x_next": x_next}, "correct's arguments"):
+            return self.guidance.correct(step, x_next)
+
+
+@contextmanager
+def _left_alone(step: Step, others: dict[str, Tensor], what: str) -> Iterator[None]:
+    """Fail if a tensor is written to, or a field of the step becomes another object."""
+    fields = dict(vars(step))
+    given = {name: value for name, value in fields.items() if isinstance(value, Tensor)} | others
+    copies = {name: value.detach().clone() for name, value in given.items()}
+    yield
+    unchanged(copies, given, what)
+    for name, value in vars(step).items():
+        if value is not fields[name]:
+            fail("a step that is left as it was: refine returns an Estimate", f"another {name} put into it")
+
+
+def start(operator: Degradation, prior: PriorNet, guidance: list[Guidance], which: slice) -> tuple[Problem, Tensor]:
+    """Some images of a fixed batch of three, and where they stand at ``T``. They differ in how wrong they are."""
     # A side that the prior's multiple does not divide, so that x_t is padded and x0 is not. And some pixels: a step of
     # fixed length, down the gradient of a norm, goes too far on a picture of few.
     size = smallest(operator, 26)
     clean = picture(3, size, torch.float32)
-    y = operator.apply(clean, operator.sample_parameters(3, generator(1)))
-    lifted = operator.lift(y)
-    bottom, right = -size[0] % prior.multiple, -size[1] % prior.multiple
-    condition = prior.from_unit(torch.nn.functional.pad(lifted, (0, right, 0, bottom), mode="replicate"))
-    eps = torch.randn(condition.shape, generator=generator(2)) * torch.tensor([0.5, 1.0, 2.0]).view(3, 1, 1, 1)
-    t = torch.full((3,), T)
-    x_t = prior.schedule.add_noise(condition, eps, t)[which].requires_grad_(track)
-    y, condition = y[which], condition[which]
-    with torch.set_grad_enabled(track):
-        found = prior.predict(x_t, t[which], condition)
-        x0 = prior.to_unit(found.x0)[..., : size[0], : size[1]]
-    given = operator.sample_parameters(3, generator(1))[which]
-    step = Step(3, 10, T, T_NEXT, x_t, x0, found.parameters, y, prior, operator, given)
-    with torch.no_grad():
-        x_next = prior.schedule.transition(x_t, found.x0, T, T_NEXT, 0.0, torch.zeros_like(x_t))
-    return step, x_next
+    truth = operator.sample_parameters(3, generator(1))
+    y = operator.apply(clean, truth)
+    whole = Problem(y, operator, prior)
+    eps = torch.randn(whole.condition.shape, generator=generator(2)) * torch.tensor([0.5, 1.0, 2.0]).view(3, 1, 1, 1)
+    x_t = prior.spec.schedule.add_noise(whole.condition, eps, torch.full((3,), T))
+    return Problem(y[which], operator, prior, guidance, truth[which]), x_t[which]
+
+
+def act(
+    case: GuidanceCase, which: slice = slice(0, 3), prior: PriorNet | None = None, track: bool | None = None
+) -> Acted:
+    """One step of the loop for some images of the batch; ``track`` has gradients tracked that nobody asked for."""
+    before, after = Witness(track=bool(track)), Witness()
+    guides: list[Guidance] = [before, case.guidance, after]
+    problem, x_t = start(case.operator, prior or ToyPrior(case.operator), guides, which)
+    step(problem, x_t, T, T_NEXT, torch.zeros_like(x_t), eta=0.0, index=3, steps=10)
+    return Acted(before.step, after.step.x0, after.step.theta, before.x_next, after.x_next)
 
 
 @check("the crop or the padding of x0 and x_next mixed up: x_next is padded, x0 is not")
@@ -121,17 +153,13 @@ def agreement_with_the_measurement(case: GuidanceCase) -> None:
     with torch.no_grad():
         theta = step.theta if acted.theta is None else acted.theta
         moved = []
-        if theta is not step.given:  # the truth explains a wrong image no better
+        if theta is not step.truth:  # the truth explains a wrong image no better
             moved.append((distance(step.x0, step.theta), distance(acted.x0, theta), "refine"))
-        t = torch.full((len(step.y),), T_NEXT)
-        condition = prior.from_unit(operator.lift(step.y))
-        height, width = step.x0.shape[-2:]
-        bottom, right = (n - m for n, m in zip(step.x_t.shape[-2:], (height, width), strict=True))
-        padded = torch.nn.functional.pad(condition, (0, right, 0, bottom), mode="replicate")
+        t, problem = torch.full((len(step.y),), T_NEXT), Problem(step.y, operator, prior)
         both = []
         for x_next in (acted.x_next, acted.corrected):
-            found = prior.predict(x_next, t, padded)
-            both.append(distance(prior.to_unit(found.x0)[..., :height, :width], theta))
+            found = prior.predict(x_next, t, problem.condition)
+            both.append(distance(problem.crop(prior.to_unit(found.x0)), theta))
         moved.append((both[0], both[1], "correct"))
     for before, after, where in moved:
         worst = float((after / before.clamp_min(1e-6)).max())
@@ -164,31 +192,12 @@ def deterministic(case: GuidanceCase) -> None:
         same(found[1].theta, found[0].theta, 0, "the same theta twice")
 
 
-def same_fields(before: dict[str, Any], step: Step) -> None:
-    """Fail if a field of the step is another object than it was."""
-    for name, value in vars(step).items():
-        if value is not before[name]:
-            fail("a step that is left as it was: refine returns an Estimate", f"another {name} put into it")
-
-
 @check("an in-place operation (+=, clamp_) on a tensor of the step, or a state kept from one image to the next")
 def immutability(case: GuidanceCase) -> None:
     """Neither the step's tensors nor the guidance are written to."""
-    prior = ToyPrior(case.operator)
     act(case, slice(0, 1))  # leaves another trace, if any
-    step, x_next = prepared(case.operator, prior, slice(0, 3), case.guidance.needs_gradient)
-    given = {name: value for name, value in vars(step).items() if isinstance(value, Tensor)} | {"x_next": x_next}
-    fields = dict(vars(step))
-    copies = {name: value.detach().clone() for name, value in given.items()}
     before = state(case.guidance)
-    with torch.set_grad_enabled(step.x_t.requires_grad):
-        estimate = case.guidance.refine(step)
-        unchanged(copies, given, "refine's arguments")
-        same_fields(fields, step)
-        step.x0, step.theta = fields["x0"], fields["theta"] = estimate.x0, estimate.theta
-        case.guidance.correct(step, x_next)
-    unchanged(copies, given, "correct's arguments")
-    same_fields(fields, step)
+    act(GuidanceCase(Guarded(case.guidance), case.operator))
     same_state(before, case.guidance)
 
 

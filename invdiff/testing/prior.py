@@ -24,28 +24,28 @@ def inputs(
     """``x_t``, ``t``, one noise level an image, and condition, of odd and even multiples of ``multiple``."""
     size = (blocks[0] * _block(prior), blocks[1] * _block(prior))
     condition = prior.from_unit(picture(batch, size, FLOAT, seed))
-    t = torch.linspace(0.1, 0.9, batch).mul(len(prior.schedule) - 1).round().long()
+    t = torch.linspace(0.1, 0.9, batch).mul(len(prior.spec.schedule) - 1).round().long()
     eps = torch.randn(condition.shape, generator=generator(seed + 1))
-    return prior.schedule.add_noise(condition, eps, t), t, condition
+    return prior.spec.schedule.add_noise(condition, eps, t), t, condition
 
 
 def _block(prior: PriorNet) -> int:
-    count = math.ceil(8 / prior.multiple)
-    return prior.multiple * (count + 1 - count % 2)  # an odd multiple, which no larger number of pixels divides
+    count = math.ceil(8 / prior.spec.multiple)
+    return prior.spec.multiple * (count + 1 - count % 2)  # an odd multiple, which no larger number of pixels divides
 
 
 @check("an attribute that the class leaves at its default although the network means something else")
 def attributes(prior: PriorNet) -> None:
     """Schedule, range, kind of prediction and multiple are declared and make sense."""
-    if not isinstance(prior.schedule, NoiseSchedule):
-        fail("schedule to be a NoiseSchedule", type(prior.schedule).__name__)
-    low, high = prior.value_range
+    if not isinstance(prior.spec.schedule, NoiseSchedule):
+        fail("schedule to be a NoiseSchedule", type(prior.spec.schedule).__name__)
+    low, high = prior.spec.value_range
     if not low < high:
-        fail("value_range to be (low, high)", f"{prior.value_range}")
-    if prior.prediction not in ("eps", "x0", "v"):
-        fail("prediction to be 'eps', 'x0' or 'v'", repr(prior.prediction))
-    if not isinstance(prior.multiple, int) or prior.multiple < 1:
-        fail("multiple to be a positive integer", repr(prior.multiple))
+        fail("value_range to be (low, high)", f"{prior.spec.value_range}")
+    if prior.spec.prediction not in ("eps", "x0", "v"):
+        fail("prediction to be 'eps', 'x0' or 'v'", repr(prior.spec.prediction))
+    if not isinstance(prior.spec.multiple, int) or prior.spec.multiple < 1:
+        fail("multiple to be a positive integer", repr(prior.spec.multiple))
 
 
 @check("a multiple that is declared too small, or shapes fixed to the training crops")
@@ -62,7 +62,7 @@ def shapes(prior: PriorNet) -> None:
             if not bool(value.isfinite().all()):
                 fail(f"a finite {name}", "NaN or infinity")
         shape = None if found.parameters is None else tuple(found.parameters.shape)
-        want = None if prior.parameter_shape is None else (batch, *prior.parameter_shape)
+        want = None if prior.spec.parameter_shape is None else (batch, *prior.spec.parameter_shape)
         if shape != want:
             fail(f"parameters of shape {want}, as parameter_shape declares", f"{shape}")
         if found.parameters is not None and not bool(found.parameters.isfinite().all()):
@@ -75,13 +75,13 @@ def x0_and_eps_agree(prior: PriorNet) -> None:
     x_t, t, condition = inputs(prior)
     with torch.no_grad():
         found = prior.predict(x_t, t, condition)
-    same(prior.schedule.add_noise(found.x0, found.eps, t), x_t, 1e-3, "x0 and eps that make up x_t")
+    same(prior.spec.schedule.add_noise(found.x0, found.eps, t), x_t, 1e-3, "x0 and eps that make up x_t")
 
 
 @check("parameters used in other units than they are estimated in, or handed back in the estimate's place")
 def predicts_with_parameters_it_is_told(prior: PriorNet) -> None:
     """Told its own estimate, a prior that ``takes_parameters`` predicts the same image, and keeps its estimate."""
-    if not prior.takes_parameters:
+    if not prior.spec.takes_parameters:
         skip("it takes no parameters")
     x_t, t, condition = inputs(prior)
     with torch.no_grad():
@@ -219,8 +219,8 @@ class _Mean(Degradation):
 
     def __init__(self, prior: PriorNet) -> None:
         super().__init__()
-        self.scale = prior.scale or 1
-        shape = prior.parameter_shape or (1,)
+        self.scale = prior.spec.scale or 1
+        shape = prior.spec.parameter_shape or (1,)
         unit = BoxSpace(("",) * shape[0], (0.0,) * shape[0], (1.0,) * shape[0])
         self.parameters: ParameterSpace = KernelSpace(shape[0]) if len(shape) == 2 else unit
 

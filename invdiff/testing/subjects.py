@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from ..blur import blur, blur_adjoint
-from ..degradation import Degradation, KernelSpace
+from ..degradation import Degradation, DegradationSettings, KernelSpace
 from ..errors import ImageError
 from ..guidance import Guidance, Step
-from ..prior import Output, PriorNet, PriorSettings
-from ..sampler import SamplerSettings, StepRecord, sample
+from ..prior import Output, PriorNet, PriorSettings, PriorSpec
+from ..sampler import Problem, SamplerSettings, StepRecord, sample
 from ..schedule import NoiseSchedule
+from ..settings import Settings
 from .checks import fail
 
 LARGEST_SIDE = 1024
@@ -60,10 +61,10 @@ def sizes(operator: Degradation) -> list[tuple[int, int]]:
     return [(height, width), (width + 2 * scale, height + scale), (height + scale, height + scale)]
 
 
-class ToyBlur(Degradation):
+class ToyBlur(Degradation[DegradationSettings]):
     """A 5x5 blur at scale 1, its kernels random and lopsided."""
 
-    def __init__(self, settings: Any = None) -> None:
+    def __init__(self, settings: DegradationSettings | None = None) -> None:
         super().__init__(settings)
         self.parameters = KernelSpace(5)
 
@@ -97,30 +98,35 @@ class ToyPrior(PriorNet):
     def __init__(self, operator: Degradation, value_range: tuple[float, float] = (-1.0, 1.0)) -> None:
         super().__init__()
         self.settings = PriorSettings()
-        self.schedule = NoiseSchedule.linear()
-        self.value_range, self.prediction, self.multiple = value_range, "x0", 4
-        self.space, self.scale = operator.parameters, operator.scale
-        self.parameter_shape = tuple(operator.parameters.shape)
+        self.spec = PriorSpec(
+            NoiseSchedule.linear(),
+            value_range=value_range,
+            prediction="x0",
+            multiple=4,
+            parameter_shape=tuple(operator.parameters.shape),
+            scale=operator.scale,
+        )
+        self.space = operator.parameters
         self.spread = nn.Parameter(torch.tensor(0.1 * (value_range[1] - value_range[0])), requires_grad=False)
         self.register_buffer("centre", operator.sample_parameters(1, generator()))
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Output:
-        sigma = self.schedule.noise_to_signal(t, x_t)
+        sigma = self.spec.schedule.noise_to_signal(t, x_t)
         trust = self.spread**2 / (self.spread**2 + sigma**2)
-        x0 = condition + trust * (x_t / self.schedule.abar(t, x_t).sqrt() - condition)
+        x0 = condition + trust * (x_t / self.spec.schedule.abar(t, x_t).sqrt() - condition)
         moved = 1 + 0.05 * x_t.mean((1, 2, 3)).tanh() + 0.1 * condition[..., 0, 0].mean(1).tanh()
         centre = self.get_buffer("centre").to(x_t)
         theta = self.space.project(centre * moved.view(-1, *[1] * (centre.ndim - 1)))
         return Output(x0, theta)
 
 
-class Follow(Guidance):
+class Follow(Guidance[Settings]):
     """Gradient of the squared residual through the prior: keeps every graph of the loop in use."""
 
     needs_gradient = True
 
     def correct(self, step: Step, x_next: Tensor) -> Tensor:
-        theta = step.given if step.theta is None else step.theta
+        theta = step.truth if step.theta is None else step.theta
         assert theta is not None
         residual = step.y - step.degradation.apply(step.x0, theta)
         return x_next - 0.1 * torch.autograd.grad(residual.square().sum(), step.x_t, retain_graph=True)[0]
@@ -146,14 +152,10 @@ def loop_holds_no_more(operator: Degradation, prior: PriorNet, guidance: list[Gu
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda item: item.tensor):
         sample(
-            y,
-            operator,
-            prior,
-            guidance,
-            SamplerSettings(steps=min(steps, len(prior.schedule)), spacing="quadratic", tile=None),
+            Problem(y, operator, prior, guidance, _drawn(operator)),
+            SamplerSettings(steps=min(steps, len(prior.spec.schedule)), spacing="quadratic", tile=None),
             [generator(3)],
             after,
-            _drawn(operator),
         )
     before, last = counts[-min(11, len(counts))], counts[-1]
     if last > before:

@@ -10,15 +10,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..errors import TrainingError
-from ..io.pictures import SUFFIXES
+from ..errors import ImageError, TrainingError
+from ..io.pictures import list_pictures, load
 from ..seeds import Stream
 
 _CACHE_BYTES = 4 << 30
 
 
-def find_images(folders: Sequence[str]) -> list[Path]:
-    """All pictures in the folders, sorted; an error that names the first folder without any."""
+def find_photos(folders: Sequence[str]) -> list[Path]:
+    """All pictures in the folders and below, sorted; an error that names the first folder without any."""
     if not folders:
         raise TrainingError("no training photos: name folders with --data, or in the recipe under train.data")
     found: list[Path] = []
@@ -26,11 +26,7 @@ def find_images(folders: Sequence[str]) -> list[Path]:
         place = Path(folder).expanduser()
         if not place.is_dir():
             raise TrainingError(f"{folder}: no such folder")
-        # Hidden files are other systems' notes beside the pictures, not pictures.
-        here = sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-        if not here:
-            raise TrainingError(f"{folder}: no pictures in this folder")
-        found += here
+        found += list_pictures(place, recursive=True)
     return found
 
 
@@ -53,10 +49,10 @@ class PhotoCrops:
         if index in self._kept:
             return self._kept[index]
         try:
-            with Image.open(self.files[index]) as file:
-                photo = file.convert("RGB")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise TrainingError(f"{self.files[index]}: cannot be read as a picture ({error})") from None
+            pixels = load(self.files[index]).pixels
+        except ImageError as error:
+            raise TrainingError(str(error)) from None
+        photo = Image.fromarray((pixels * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
         if min(photo.size) < self.crop:
             raise TrainingError(
                 f"{self.files[index]}: {photo.width}x{photo.height} is smaller than a crop of {self.crop}"

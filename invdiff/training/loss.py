@@ -15,7 +15,7 @@ from .settings import NoiseLevels, TrainSettings
 
 def draw_times(prior: PriorNet, levels: NoiseLevels, batch: int, generator: torch.Generator) -> Tensor:
     """Times ``(batch,)`` of a training step."""
-    schedule = prior.schedule
+    schedule = prior.spec.schedule
     uniform = torch.randint(len(schedule), (batch,), generator=generator)
     sigma = levels.median * (levels.spread * torch.randn(batch, generator=generator)).exp()
     table = schedule.noise_to_signal(torch.arange(len(schedule)), torch.empty(len(schedule)))
@@ -38,11 +38,11 @@ def losses(
         y, theta = degradation.degrade(x, noise)
         clean, condition = prior.from_unit(x), prior.from_unit(degradation.lift(y))
         eps = torch.randn(x.shape, generator=noise).to(x)
-        x_t = prior.schedule.add_noise(clean, eps, t)
+        x_t = prior.spec.schedule.add_noise(clean, eps, t)
     # Only the network: a measurement blurred in bfloat16 would be off by more than its 8-bit rounding.
     with torch.autocast(x.device.type, torch.bfloat16, enabled=bfloat16):
         out = model(x_t, t, condition)
-    target = prior.schedule.target(prior.prediction, clean, eps, t)
+    target = prior.spec.schedule.target(prior.spec.prediction, clean, eps, t)
     weight = prior.loss_weight(t).to(x)
     image = (weight * (out.raw.float() - target).square().mean(dim=(1, 2, 3))).mean()
     parameter = image.new_zeros(())
@@ -52,8 +52,8 @@ def losses(
     for estimate in out.earlier:
         total = total + settings.parameter_weight * (estimate.float() - theta).abs().flatten(1).sum(1).mean()
     if out.variance_fraction is not None:
-        x0 = prior.schedule.to_x0(prior.prediction, out.raw.float().detach(), x_t, t)
-        total = total + settings.variance_weight * len(prior.schedule) * _bound(prior, clean, x0, out, t)
+        x0 = prior.spec.schedule.to_x0(prior.spec.prediction, out.raw.float().detach(), x_t, t)
+        total = total + settings.variance_weight * len(prior.spec.schedule) * _bound(prior, clean, x0, out, t)
     return total, image, parameter
 
 
@@ -62,10 +62,10 @@ def _bound(prior: PriorNet, clean: Tensor, x0: Tensor, out: Any, t: Tensor) -> T
 
     At ``t = 0``, where the true step has no variance, the next one's takes its place.
     """
-    pairs = [prior.schedule.transition_variances(max(i, 1), max(i, 1) - 1) for i in t.tolist()]
+    pairs = [prior.spec.schedule.transition_variances(max(i, 1), max(i, 1) - 1) for i in t.tolist()]
     small, large = (torch.tensor(v).to(clean).view(-1, 1, 1, 1) for v in zip(*pairs, strict=True))
     log_ratio = out.variance_fraction.float() * (large / small).log()
-    abar, before = prior.schedule.abar(t, clean), prior.schedule.abar(t - 1, clean)
+    abar, before = prior.spec.schedule.abar(t, clean), prior.spec.schedule.abar(t - 1, clean)
     gap = before.sqrt() * (1 - abar / before) / (1 - abar) * (clean - x0)
     kl = 0.5 * (log_ratio - 1 + (1 + gap.square() / small) * (-log_ratio).exp())
     return kl.mean()

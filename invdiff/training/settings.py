@@ -16,37 +16,54 @@ class NoiseLevels(Settings):
     lognormal_share: Annotated[Float, Field(ge=0, le=1)] = 0.0
     """Part of the samples whose ``sigma = sqrt((1 - abar) / abar)`` is drawn log-normally."""
     median: Annotated[Float, Field(gt=0)] = 0.15
+    """The middle of the log-normal share, in the prior's range."""
     spread: Annotated[Float, Field(gt=0)] = 1.2
+    """Standard deviation of its logarithm."""
 
 
 class TrainSettings(Settings):
     """One training run. The defaults are the paper's (Sec. 4.1); ``data`` may come from the command line."""
 
     data: list[str] = []
+    """Folders of photos, and the folders below them; ``--data`` replaces them."""
     steps: Annotated[Int, Field(ge=1)] = 500_000
+    """Updates of the weights."""
     batch: Annotated[Int, Field(ge=1)] = 8
+    """Photos in each update."""
     crop: Annotated[Int, Field(ge=8)] = 256
+    """Side of the square crops, in pixels of the clean image."""
     rescale: tuple[Float, Float] = (1.0, 1.0)
     """Photos are shrunk by a random factor in this range before cropping."""
     learning_rate: Annotated[Float, Field(gt=0)] = 2e-4
+    """Adam's, after the warm-up."""
     decay: Literal["halve", "cosine", "none"] = "halve"
+    """``halve`` every ``halve_every`` steps (the paper), ``cosine`` to a hundredth at the last step, or ``none``."""
     halve_every: Annotated[Int, Field(ge=1)] = 100_000
+    """Of ``decay: halve``."""
     warmup: Annotated[Int, Field(ge=0)] = 0
+    """Steps over which the rate rises from nothing."""
     clip: Annotated[Float, Field(gt=0)] = 1.0
     """Largest gradient norm."""
     ema: Annotated[Float, Field(ge=0, lt=1)] = 0.999
+    """Share of the past in the averaged weights, which are the ones that are kept."""
     parameter_weight: Annotated[Float, Field(ge=0)] = 1.0
     """Weight of the parameters' L1 error, summed over a kernel's pixels (Eq. 13)."""
     variance_weight: Annotated[Float, Field(ge=0)] = 1e-3
     """Weight of the variational bound, for priors with a learned variance."""
     noise: NoiseLevels = NoiseLevels()
+    """Which noise levels are visited how often."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto``: bfloat16 autocast on CUDA, float32 elsewhere."""
     compile: bool = False
+    """``torch.compile`` the network."""
     channels_last: bool = False
+    """Keep images with their channels last in memory: faster on most processors."""
     checkpoint_every: Annotated[Int, Field(ge=1)] = 1000
+    """Steps between checkpoints."""
     log_every: Annotated[Int, Field(ge=1)] = 50
+    """Steps between lines of ``log.jsonl``."""
     workers: Annotated[Int, Field(ge=1)] = 2
+    """Threads that read photos ahead."""
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainSettings:

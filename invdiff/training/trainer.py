@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,25 +25,13 @@ from ..components.weights import encode, save_prior
 from ..degradation import Degradation
 from ..errors import ImageError, TrainingError
 from ..io.atomic import make_folder, write_atomic
+from ..io.progress import Event, Tell, nobody
 from ..io.tensors import read_tensors
 from ..prior import PriorNet
 from ..seeds import Stream, stream
-from .crops import PhotoCrops, find_images
+from .crops import PhotoCrops, find_photos
 from .loss import draw_times, losses
 from .settings import TrainSettings, learning_rate
-
-
-@dataclass
-class TrainRecord:
-    """Means over the steps since the last record."""
-
-    step: int
-    steps: int
-    loss: float
-    image_loss: float
-    parameter_loss: float
-    learning_rate: float
-    images_per_second: float
 
 
 class Trainer:
@@ -74,14 +61,14 @@ class Trainer:
         self.optimizer = Adam(self.prior.parameters(), lr=settings.learning_rate)
         self.model: Callable[..., Any] = torch.compile(self.prior) if settings.compile else self.prior
         self.bfloat16 = settings.precision == "bfloat16" or (settings.precision == "auto" and device.type == "cuda")
-        step = math.lcm(degradation.scale, prior.multiple)
+        step = math.lcm(degradation.scale, prior.spec.multiple)
         if settings.crop % step:
             raise TrainingError(f"train.crop: {settings.crop} must divide by {step} for this operator and prior")
         try:
             degradation.output_shape((settings.crop, settings.crop))
         except ImageError as error:
             raise TrainingError(f"train.crop: {error}") from None
-        self.photos = PhotoCrops(find_images(settings.data), settings.crop, settings.rescale, seed)
+        self.photos = PhotoCrops(find_photos(settings.data), settings.crop, settings.rescale, seed)
         self.step = 0
         self.seconds = 0.0
 
@@ -124,7 +111,7 @@ class Trainer:
             kept = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= self.step]
             write_atomic(log, "".join(f"{line}\n" for line in kept))
 
-    def run(self, progress: Callable[[TrainRecord], None] | None = None) -> None:
+    def run(self, tell: Tell = nobody) -> None:
         """Train to the end, or until Ctrl-C, which waits for the end of the step and leaves a checkpoint.
 
         Stops at a non-finite loss; the last checkpoint on disk is from before it.
@@ -132,9 +119,9 @@ class Trainer:
         if self.step == 0:
             (self.folder / "log.jsonl").unlink(missing_ok=True)
         with _interrupts_between_steps() as interrupted:
-            self._run(progress, interrupted)
+            self._run(tell, interrupted)
 
-    def _run(self, progress: Callable[[TrainRecord], None] | None, interrupted: threading.Event) -> None:
+    def _run(self, tell: Tell, interrupted: threading.Event) -> None:
         started, since, parts, count = time.monotonic(), time.monotonic(), torch.zeros(3), 0
         seconds = self.seconds
         for x in self._batches():
@@ -148,19 +135,22 @@ class Trainer:
             if self.step % self.settings.log_every == 0 or self.step == self.settings.steps:
                 now = time.monotonic()
                 total, image, parameter = (parts / count).tolist()
-                record = TrainRecord(
-                    self.step,
-                    self.settings.steps,
-                    total,
-                    image,
-                    parameter,
-                    learning_rate(self.settings, self.step - 1),
-                    count * self.settings.batch / (now - since),
-                )
+                rate = count * self.settings.batch / (now - since)
+                record = {
+                    "step": self.step,
+                    "steps": self.settings.steps,
+                    "loss": total,
+                    "image_loss": image,
+                    "parameter_loss": parameter,
+                    "learning_rate": learning_rate(self.settings, self.step - 1),
+                    "images_per_second": rate,
+                    "seconds": round(self.seconds, 1),
+                }
                 with open(self.folder / "log.jsonl", "a") as log:
-                    log.write(json.dumps({**vars(record), "seconds": round(self.seconds, 1)}) + "\n")
-                if progress:
-                    progress(record)
+                    log.write(json.dumps(record) + "\n")
+                note = f"image {image:.4f}  parameters {parameter:.4f}  {rate:.1f} img/s"
+                line = f"step {self.step}/{self.settings.steps}  {note}"
+                tell(Event(self.step, self.settings.steps, "training", note, line=line))
                 since, parts, count = now, torch.zeros(3), 0
             last = self.step == self.settings.steps or interrupted.is_set()
             if self.step % self.settings.checkpoint_every == 0 or last:

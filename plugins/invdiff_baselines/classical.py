@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -10,11 +10,11 @@ from pydantic import Field
 from skimage import restoration
 
 from invdiff.degradation import Degradation, KernelSpace
-from invdiff.method import Case, Method, Restored
-from invdiff.settings import Float, Int, Settings
+from invdiff.method import Case, Method, Restoration
+from invdiff.settings import Float, Int, S, Settings
 
 
-class _Deconvolution(Method):
+class _Deconvolution(Method[S]):
     """Plane by plane, the photo mirrored by the kernel's side at its borders."""
 
     def unfit(self, degradation: Degradation) -> str | None:
@@ -22,11 +22,11 @@ class _Deconvolution(Method):
             return None
         return "deconvolves: it is for blurs at scale 1"
 
-    def restore(self, case: Case) -> Restored:
+    def restore(self, case: Case) -> Restoration:
         kernel, pad = case.parameters.double().numpy(), case.parameters.shape[-1]
         planes = np.pad(case.y.double().numpy(), ((0, 0), (pad, pad), (pad, pad)), mode="symmetric")
         restored = np.stack([self.deconvolve(plane, kernel)[pad:-pad, pad:-pad] for plane in planes])
-        return Restored(torch.from_numpy(restored).float().clamp(0, 1))
+        return Restoration(torch.from_numpy(restored).float().clamp(0, 1))
 
     def deconvolve(self, plane: np.ndarray, kernel: np.ndarray) -> np.ndarray:
         raise NotImplementedError
@@ -37,9 +37,10 @@ class WienerSettings(Settings):
     """Weight of smoothness. The default served best of 0.003 to 30 by half decades, at 31x31 and noise 0.01."""
 
 
-class Wiener(_Deconvolution):
-    Settings: ClassVar[type[Settings]] = WienerSettings
-    settings: WienerSettings
+class Wiener(_Deconvolution[WienerSettings]):
+    """Wiener's filter with a Laplacian as the prior, told the true kernel."""
+
+    Settings = WienerSettings
 
     def deconvolve(self, plane: np.ndarray, kernel: np.ndarray) -> np.ndarray:
         return np.asarray(restoration.wiener(plane, kernel, self.settings.balance, clip=False))
@@ -50,9 +51,10 @@ class RichardsonLucySettings(Settings):
     """The default served best of 5, 10, 15, 20, 30 and 50, at 31x31 and noise 0.01: more of them fit the noise."""
 
 
-class RichardsonLucy(_Deconvolution):
-    Settings: ClassVar[type[Settings]] = RichardsonLucySettings
-    settings: RichardsonLucySettings
+class RichardsonLucy(_Deconvolution[RichardsonLucySettings]):
+    """Multiplicative updates for Poisson noise, told the true kernel."""
+
+    Settings = RichardsonLucySettings
 
     def deconvolve(self, plane: np.ndarray, kernel: np.ndarray) -> np.ndarray:
         return np.asarray(restoration.richardson_lucy(plane.clip(0), kernel, self.settings.iterations))

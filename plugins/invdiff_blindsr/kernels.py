@@ -22,6 +22,7 @@ class _Family(Settings):
 
 class _Ranged(_Family):
     sigma: tuple[Float, Float]
+    """Range of the standard deviations, in pixels of the clean image."""
 
     @field_validator("sigma")
     @classmethod
@@ -35,7 +36,9 @@ class Isotropic(_Ranged):
     """Round Gaussians, standard deviation uniform in ``sigma`` (pixels of the clean image)."""
 
     family: Literal["isotropic"]
+    """Which family it is."""
     sigma: tuple[Float, Float] = (0.2, 4.0)
+    """Range of the standard deviations, in pixels of the clean image."""
 
     def draw(self, size: int, offset: float, generator: torch.Generator) -> Tensor:
         sigma = uniform(*self.sigma, generator)
@@ -46,8 +49,11 @@ class Anisotropic(_Ranged):
     """Two axes, each uniform in ``sigma``, at any angle, each pixel times 1 + U[-noise, noise], renormalised."""
 
     family: Literal["anisotropic"]
+    """Which family it is."""
     sigma: tuple[Float, Float] = (0.6, 5.0)
+    """Range of the standard deviations, in pixels of the clean image."""
     noise: Annotated[Float, Field(ge=0, lt=1)] = 0.25
+    """Each pixel is off by up to this part of itself."""
     one_sided: bool = False
     """Noise in 1 + U[0, noise], as in the authors' code."""
 
@@ -64,8 +70,11 @@ class Gaussian8(_Ranged):
     """The benchmark's round Gaussians: one of ``count`` evenly spaced standard deviations (IKC, DAN)."""
 
     family: Literal["gaussian8"]
+    """Which family it is."""
     sigma: tuple[Float, Float] = (1.8, 3.2)
+    """Range of the standard deviations, in pixels of the clean image."""
     count: Annotated[Int, Field(ge=1)] = 8
+    """How many standard deviations there are."""
 
     def draw(self, size: int, offset: float, generator: torch.Generator) -> Tensor:
         values = torch.linspace(*self.sigma, self.count, dtype=torch.float64)

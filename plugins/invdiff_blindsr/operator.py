@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, field_validator
@@ -25,13 +25,17 @@ from .kernels import Family, Isotropic
 
 class BlindSRSettings(DegradationSettings):
     scale: Literal[2, 3, 4] = 4
+    """The clean image is this many times the measurement."""
     kernel_size: Annotated[Int, Field(ge=1)] = 21
+    """Side of the kernel, odd, in pixels of the clean image."""
     kernels: Family | Annotated[list[Family], Field(min_length=1)] = Isotropic(family="isotropic")
     """One family of kernels, or a list of them to draw from by ``weight``."""
     padding: Border = "reflect"
+    """What lies beyond the image's border for the blur."""
     downsample: Literal["bicubic", "stride"] = "bicubic"
     """``bicubic``: antialiased, MATLAB's imresize. ``stride``: every scale-th pixel from the first."""
     quantize: bool = True
+    """Clip to [0, 1] and round to 8 bits, as a saved photo is."""
 
     @field_validator("kernel_size")
     @classmethod
@@ -41,7 +45,7 @@ class BlindSRSettings(DegradationSettings):
         return value
 
 
-class BlindSR(Degradation):
+class BlindSR(Degradation[BlindSRSettings]):
     """``y = (k * x) downsampled``; theta is the kernel, ``(B, K, K)`` on the clean image's grid.
 
     With ``downsample: stride`` the mean of the drawn kernels is moved by ``-(scale - 1) / 2`` pixels:
@@ -49,8 +53,7 @@ class BlindSR(Degradation):
     aligned with its lift (as USRNet and KAIR do).
     """
 
-    Settings: ClassVar[type[BlindSRSettings]] = BlindSRSettings
-    settings: BlindSRSettings
+    Settings = BlindSRSettings
 
     def __init__(self, settings: BlindSRSettings | None = None) -> None:
         super().__init__(settings)

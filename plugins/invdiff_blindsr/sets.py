@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 
 from invdiff.degradation import Degradation
-from invdiff.kernel_set import KernelSet, TestKernel
+from invdiff.kernel_set import KernelSet, NamedKernel
+from invdiff.settings import Settings
 
 from .kernels import Anisotropic, gaussian
 from .operator import BlindSR
@@ -15,29 +16,29 @@ from .operator import BlindSR
 _SIGMAS = (1.8, 2.0, 2.2, 2.4, 2.6, 2.8, 3.0, 3.2)
 
 
-class Gaussian8Set(KernelSet):
+class Gaussian8Set(KernelSet[Settings]):
     """Eight round Gaussians, standard deviations 1.8 to 3.2 pixels of the clean image."""
 
     count = len(_SIGMAS)
 
-    def kernel(self, index: int, degradation: Degradation, generator: torch.Generator) -> TestKernel:
+    def kernel(self, index: int, degradation: Degradation, generator: torch.Generator) -> NamedKernel:
         sigma, size = _SIGMAS[index], degradation.parameters.shape[0]
-        return TestKernel(f"sigma {sigma}", gaussian(size, sigma, sigma, 0.0, _offset(degradation)).float())
+        return NamedKernel(f"sigma {sigma}", gaussian(size, sigma, sigma, 0.0, _offset(degradation)).float())
 
 
 class AnisotropicSetSettings(Anisotropic):
     family: Literal["anisotropic"] = "anisotropic"
+    """Which family it is."""
 
 
-class AnisotropicSet(KernelSet):
+class AnisotropicSet(KernelSet[AnisotropicSetSettings]):
     """Gaussians of two widths at any angle, each pixel off by up to 25 %."""
 
-    Settings: ClassVar[type[AnisotropicSetSettings]] = AnisotropicSetSettings
-    settings: AnisotropicSetSettings
+    Settings = AnisotropicSetSettings
 
-    def kernel(self, index: int, degradation: Degradation, generator: torch.Generator) -> TestKernel:
+    def kernel(self, index: int, degradation: Degradation, generator: torch.Generator) -> NamedKernel:
         drawn = self.settings.draw(degradation.parameters.shape[0], _offset(degradation), generator)
-        return TestKernel(f"drawn {index + 1}", drawn.float())
+        return NamedKernel(f"drawn {index + 1}", drawn.float())
 
 
 def _offset(degradation: Degradation) -> float:

@@ -5,8 +5,6 @@ from invdiff.hookspecs import Register, hookimpl
 
 @hookimpl
 def register_guidances(register: Register) -> None:
-    from invdiff.guidance import Known
-
     from .guidance import KernelAware
     from .kernel_update import KernelUpdate
     from .proximal import Proximal
@@ -23,7 +21,6 @@ def register_guidances(register: Register) -> None:
         summary="least-squares update of the kernel from the current image",
         reference="Li et al., BlindDiff (2024), Eq. 14a; the MAP-k step of blind deconvolution",
     )
-    register("known", Known, summary="the true parameters, where they are known: what a better estimate would be worth")
     register(
         "proximal",
         Proximal,

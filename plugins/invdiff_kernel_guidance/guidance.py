@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -29,7 +29,7 @@ class KernelAwareSettings(Settings):
     """Take no gradient through the kernel estimate."""
 
 
-class KernelAware(Guidance):
+class KernelAware(Guidance[KernelAwareSettings]):
     """Moves each sample against the gradient of ``||y - A_k(x0(x_t))||`` with respect to ``x_t``.
 
     The gradient runs through the whole prior, the kernel estimate included. The norm is each image's
@@ -38,8 +38,7 @@ class KernelAware(Guidance):
     on [0, 1] images whatever the prior's range.
     """
 
-    Settings: ClassVar[type[KernelAwareSettings]] = KernelAwareSettings
-    settings: KernelAwareSettings
+    Settings = KernelAwareSettings
     needs_gradient = True
 
     def __init__(self, settings: KernelAwareSettings | None = None) -> None:
@@ -49,10 +48,10 @@ class KernelAware(Guidance):
     def correct(self, step: Step, x_next: Tensor) -> Tensor:
         if not self.needs_gradient:
             return x_next
-        low, high = step.prior.value_range
+        low, high = step.prior.spec.value_range
         # One range for the gradient and one for the move: both in units of [0, 1].
         length = self.settings.strength * (high - low) ** 2
-        return x_next - length * authors_steps(step.prior.schedule, step.t, step.t_next) * self.gradient(step)
+        return x_next - length * authors_steps(step.prior.spec.schedule, step.t, step.t_next) * self.gradient(step)
 
     def gradient(self, step: Step) -> Tensor:
         """The gradient at ``x_t``, ``(B, 3, H, W)`` padded, in units of the prior's range."""
@@ -69,7 +68,7 @@ class KernelAware(Guidance):
             kernel = step.y.new_zeros(len(step.y), *step.degradation.parameters.shape)
             kernel[:, kernel.shape[1] // 2, kernel.shape[2] // 2] = 1
             return kernel
-        kernel_or_none = step.given if self.settings.kernel == "given" else step.theta
+        kernel_or_none = step.truth if self.settings.kernel == "given" else step.theta
         if kernel_or_none is None:
             raise RecipeError(
                 "kernel_aware: kernel 'given' needs a known kernel, so inputs that are degraded here"

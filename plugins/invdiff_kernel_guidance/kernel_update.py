@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -23,6 +23,7 @@ class KernelUpdateSettings(Settings):
     anchor: Annotated[Float, Field(ge=0)] = 0.1
     """Pull towards the prior's own estimate, as a part of the data term's largest curvature."""
     iterations: Annotated[Int, Field(ge=1)] = 20
+    """Steps of accelerated projected gradient descent."""
     edges: Annotated[Float, Field(gt=0, le=1)] = 1.0
     """Share of the image's differences that is believed, the strongest; the others are taken for nothing."""
     trust: Annotated[Float, Field(ge=0)] = 0.2
@@ -31,7 +32,7 @@ class KernelUpdateSettings(Settings):
     """Keep the kernel's mass where the prior's estimate has it, by whole pixels, moving the image the other way."""
 
 
-class KernelUpdate(Guidance):
+class KernelUpdate(Guidance[KernelUpdateSettings]):
     """Replaces the kernel by ``argmin ||grad(y - A_k(x0))||^2 / L + anchor ||k - k_prior||^2`` on the simplex.
 
     The classical MAP-k step of blind deconvolution, on image gradients, where natural images are closest
@@ -45,8 +46,7 @@ class KernelUpdate(Guidance):
     border of the photo, where the operator has to guess what the scene was, is then left out as well.
     """
 
-    Settings: ClassVar[type[KernelUpdateSettings]] = KernelUpdateSettings
-    settings: KernelUpdateSettings
+    Settings = KernelUpdateSettings
     estimates_parameters = True
 
     def refine(self, step: Step) -> Estimate:
@@ -55,8 +55,8 @@ class KernelUpdate(Guidance):
             raise RecipeError("kernel_update: this operator's parameters are no kernel")
         if step.theta is None:
             raise RecipeError("kernel_update: this prior estimates no kernel")
-        low, high = step.prior.value_range
-        sigma = float(step.prior.schedule.noise_to_signal(torch.tensor([step.t]), torch.empty(1)))
+        low, high = step.prior.spec.value_range
+        sigma = float(step.prior.spec.schedule.noise_to_signal(torch.tensor([step.t]), torch.empty(1)))
         if sigma / (high - low) > self.settings.trust and step.t_next >= 0:
             return Estimate(step.x0, step.theta)
         kernel = self.solve(step.y, step.x0.detach(), step.theta.detach(), step.degradation, space)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -20,11 +20,12 @@ class ProximalSettings(Settings):
     spread: Annotated[Float, Field(gt=0)] = 0.05
     """Standard deviation on [0, 1] of the prior's estimate where the noisy image tells it nothing."""
     iterations: Annotated[Int, Field(ge=1)] = 15
+    """Steps of conjugate gradients."""
     kernel: Literal["estimated", "given"] = "estimated"
     """``given``: the true parameters, where they are known."""
 
 
-class Proximal(Guidance):
+class Proximal(Guidance[ProximalSettings]):
     """Replaces x0 by ``argmin ||y - A(x)||^2 / noise^2 + ||x - x0||^2 / r^2``, by conjugate gradients.
 
     This is the posterior mean where the prior's error is white with standard deviation ``r``, for which
@@ -32,13 +33,12 @@ class Proximal(Guidance):
     bounded, as in PiGDM (Song et al. 2023), at much. For linear operators.
     """
 
-    Settings: ClassVar[type[ProximalSettings]] = ProximalSettings
-    settings: ProximalSettings
+    Settings = ProximalSettings
 
     def refine(self, step: Step) -> Estimate:
         if not step.degradation.linear:
             raise RecipeError("proximal: this operator is not linear")
-        theta = step.given if self.settings.kernel == "given" else step.theta
+        theta = step.truth if self.settings.kernel == "given" else step.theta
         if theta is None:
             raise RecipeError(
                 "proximal: kernel 'given' needs a known kernel, so inputs that are degraded here"
@@ -53,8 +53,8 @@ class Proximal(Guidance):
 
     def ratio(self, step: Step) -> float:
         """``noise^2 / r^2`` at this step."""
-        low, high = step.prior.value_range
-        sigma = float(step.prior.schedule.noise_to_signal(torch.tensor([step.t]), torch.empty(1))) / (high - low)
+        low, high = step.prior.spec.value_range
+        sigma = float(step.prior.spec.schedule.noise_to_signal(torch.tensor([step.t]), torch.empty(1))) / (high - low)
         return self.settings.noise**2 * (1 / max(sigma, 1e-6) ** 2 + 1 / self.settings.spread**2)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from invdiff.degradation import BoxSpace, Degradation
 from invdiff.errors import TrainingError, WeightsError, one_line
-from invdiff.prior import Output, PriorNet
+from invdiff.prior import Output, PriorNet, PriorSpec
 from invdiff.schedule import NoiseSchedule
 
 from .authors import convert, is_authors
@@ -40,14 +40,16 @@ class MCFormerPrior(PriorNet):
         super().__init__()
         self.settings = settings
         self.network = MCFormer(settings.network)
-        self.schedule = NoiseSchedule.linear(settings.timesteps, settings.beta_start, settings.beta_end)
-        self.value_range = settings.value_range
-        self.prediction = "x0" if settings.preconditioning == "residual" else "eps"
-        self.multiple = settings.network.multiple
-        self.parameter_shape = settings.network.parameter_shape
-        self.scale = settings.scale
-        # Parameters reach the transformer by modulation, or by what is deconvolved with them.
-        self.takes_parameters = settings.network.modulation == "kernel" or settings.network.estimator.kind == "spectral"
+        self.spec = PriorSpec(
+            NoiseSchedule.linear(settings.timesteps, settings.beta_start, settings.beta_end),
+            value_range=settings.value_range,
+            prediction="x0" if settings.preconditioning == "residual" else "eps",
+            multiple=settings.network.multiple,
+            parameter_shape=settings.network.parameter_shape,
+            scale=settings.scale,
+            # Parameters reach the transformer by modulation, or by what is deconvolved with them.
+            takes_parameters=settings.network.modulation == "kernel" or settings.network.estimator.kind == "spectral",
+        )
         if settings.preconditioning == "residual":
             nn.init.zeros_(self.network.head.weight)  # training starts from the lifted measurement
 
@@ -68,9 +70,9 @@ class MCFormerPrior(PriorNet):
         return total.rsqrt(), spread**2 / total, sigma * spread * total.rsqrt()
 
     def _residual(self, x_t: Tensor, t: Tensor, condition: Tensor, told: Tensor | None) -> Output:
-        sigma = self.schedule.noise_to_signal(t, x_t)
+        sigma = self.spec.schedule.noise_to_signal(t, x_t)
         c_in, c_skip, c_out = self._coefficients(sigma)
-        z = x_t / self.schedule.abar(t, x_t).sqrt() - condition
+        z = x_t / self.spec.schedule.abar(t, x_t).sqrt() - condition
         image = torch.cat([c_in * z, condition], dim=1)
         hint = torch.cat([c_skip * z / self.settings.residual_std, condition], dim=1)
         # The level is named by its logarithm, which is as fine at little noise as at much.
@@ -81,7 +83,7 @@ class MCFormerPrior(PriorNet):
         """1 for noise prediction; ``1 / c_out**2``, a unit target at every noise level, for ``residual``."""
         if self.settings.preconditioning == "none":
             return super().loss_weight(t)
-        sigma = self.schedule.noise_to_signal(t, torch.empty(len(t)))
+        sigma = self.spec.schedule.noise_to_signal(t, torch.empty(len(t)))
         return self._coefficients(sigma)[2].pow(-2)
 
     @classmethod

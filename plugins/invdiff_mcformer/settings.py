@@ -19,6 +19,7 @@ class Estimator(Settings):
     kind: Literal["pooled", "spectral"] = "pooled"
     """``spectral``: pairs of sharp and blurred features and their quotient in Fourier space, for motion."""
     channels: Positive = 48
+    """Width of its convolutions."""
     strides: tuple[Positive, ...] = (1, 1, 1, 2, 1, 1)
     """Of ``pooled``: one for each convolution."""
     maps: Positive = 8
@@ -31,20 +32,29 @@ class Network(Settings):
     """The shape of the network. The defaults are the paper's: 26,509,267 parameters."""
 
     kernel_size: Positive = 21
+    """Side of the kernel that it estimates, odd."""
     channels: Four = (48, 96, 192, 384)
+    """Width of the four levels."""
     blocks: Four = (2, 3, 6, 8)
+    """Transformer blocks of the four levels, on the way down as on the way up."""
     heads: Four = (1, 2, 4, 8)
+    """Attention heads of the four levels."""
     refinement: Annotated[Int, Field(ge=0)] = 2
+    """Blocks after the last level."""
     expansion: Annotated[Float, Field(gt=0)] = 2.66
+    """Width of the feed-forward layers, in widths of their level."""
     unshuffle: Literal[1, 2, 4] = 1
     """Work on a grid this many times coarser: much cheaper, as pixels become channels."""
     learn_variance: bool = True
+    """Predict the variance of the reverse step too (Nichol and Dhariwal 2021)."""
     head: Literal["softmax", "pca", "box"] = "softmax"
     """``box``: for operators whose parameters are bounded numbers and no kernel; the bounds are theirs."""
     pca_components: Positive = 10
+    """Of ``head: pca``."""
     numbers: Positive = 1
     """Of ``box``: how many numbers the operator has."""
     estimator: Estimator = Estimator()
+    """What reads the kernel."""
     modulation: Literal["kernel", "level"] = "kernel"
     """What scales and shifts the features: noise level and kernel (the paper), or the noise level alone (Table 3)."""
 
@@ -90,6 +100,7 @@ class PresetNetwork(Network):
     """A network as recipes write it: a preset, and the keys that differ from it."""
 
     preset: Literal["paper", "small"] = "paper"
+    """The network whose keys are taken where none is given here."""
 
 
 class MCFormerSettings(PriorSettings):
@@ -104,9 +115,13 @@ class MCFormerSettings(PriorSettings):
     residual_std: Annotated[Float, Field(gt=0)] = 0.15
     """Spread of clean minus lifted images in ``value_range``, for ``residual``."""
     value_range: tuple[Float, Float] = (0.0, 1.0)
+    """Range of images in the diffusion, low and high."""
     timesteps: Annotated[Int, Field(ge=1)] = 1000
+    """Length of the noise schedule."""
     beta_start: Annotated[Float, Field(gt=0, lt=1)] = 1e-4
+    """Its first beta."""
     beta_end: Annotated[Float, Field(gt=0, lt=1)] = 2e-2
+    """Its last beta; they lie on a line."""
 
     @field_validator("network", mode="before", json_schema_input_type=Literal["paper", "small"] | PresetNetwork)
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -22,6 +22,7 @@ Intensity = Annotated[Float, Field(ge=0, le=1)]
 
 class MotionSettings(DegradationSettings):
     kernel_size: Annotated[Int, Field(ge=3)] = 31
+    """Side of the kernel, odd."""
     intensity: Intensity | tuple[Intensity, Intensity] = 0.5
     """How the camera shakes, from 0, a straight line, to 1; or [low, high] to draw it from."""
     kernels: str | None = None
@@ -53,15 +54,14 @@ class MotionSettings(DegradationSettings):
         return self
 
 
-class Motion(Degradation):
+class Motion(Degradation[MotionSettings]):
     """``y = k * x + n`` at scale 1; theta is the kernel, ``(B, K, K)``, its centre of mass in the middle.
 
     A kernel moved one way and a scene moved the other give the same photo. Centring settles which is
     meant: drawn kernels are centred exactly, measured ones to the nearest pixel.
     """
 
-    Settings: ClassVar[type[MotionSettings]] = MotionSettings
-    settings: MotionSettings
+    Settings = MotionSettings
 
     def __init__(self, settings: MotionSettings | None = None) -> None:
         super().__init__(settings)

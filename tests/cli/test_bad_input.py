@@ -119,7 +119,7 @@ def test_failures_beside_the_table_are_one_line_each(recipe, cli, damaged, tmp_p
     result = cli("run", recipe(), "-i", damaged, "-o", tmp_path / "out")
     assert result.code == 1
     assert "2 restored, 4 failed" in result.out
-    assert len(result.err.splitlines()) == 4, result.err
+    assert [line.partition(":")[0] for line in result.err.splitlines()] == ["a", *["failed"] * 3, "z", "failed"]
 
 
 def test_success_leaves_no_blank_lines(recipe, cli, tmp_path):
@@ -217,7 +217,7 @@ def test_training_on_photos_that_do_not_serve(refused, training, picture, tmp_pa
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "x.png").write_text("hello")
     message = refused("train", training, "-o", tmp_path / "b", "--data", tmp_path / "text", "--quiet")
-    assert message.startswith(f"{tmp_path / 'text' / 'x.png'}: cannot be read as a picture")
+    assert message.startswith(f"{tmp_path / 'text' / 'x.png'}: not a picture that can be read")
 
 
 @pytest.mark.parametrize("crop", [30, 36])  # not of the scale; of the scale, not of the network's 16

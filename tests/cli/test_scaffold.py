@@ -22,7 +22,7 @@ def test_writes_a_package_that_passes_its_tests(cli, tmp_path, name, cls):
     project = tomllib.loads((folder / "pyproject.toml").read_text())
     assert project["project"]["entry-points"]["invdiff"] == {name: f"invdiff_{name}"}
     assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == [f"invdiff_{name}"]
-    assert f"class {cls}(Degradation)" in (folder / f"invdiff_{name}" / "operator.py").read_text()
+    assert f"class {cls}(Degradation[{cls}Settings])" in (folder / f"invdiff_{name}" / "operator.py").read_text()
     assert yaml.safe_load((folder / "recipes" / f"{name}.yaml").read_text())["degradation"]["kind"] == name
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
     # It is found where it lies, also where the suite around this runs with a safe path.

@@ -20,13 +20,15 @@ from invdiff.blur.convolution import blur
 from invdiff.blur.resize import downsample_bicubic, resize_bicubic
 from invdiff.components.discovery import registry
 from invdiff.components.registry import Component, Registry
-from invdiff.evaluation import contenders as contenders
-from invdiff.evaluation import evaluation as evaluate
+from invdiff.evaluation import contenders
 from invdiff.evaluation import request as preparing
+from invdiff.evaluation.plan import Plan, Subject
 from invdiff.evaluation.request import find_kernels, prepare
+from invdiff.guidance import Estimate
 from invdiff.io import pictures as images
-from invdiff.method import Case, Method, Restored
+from invdiff.method import Case, Method, Restoration
 from invdiff_blindsr.kernels import gaussian
+from invdiff_kernel_guidance.kernel_update import KernelUpdate
 from lpips_stand_in import write_weights
 
 SHAKE = """\
@@ -54,6 +56,11 @@ def shaking(recipe, tiny_prior, tmp_path):
 
     save_prior(tiny_prior(scale=1), "mcformer", tmp_path / "shake.safetensors")
     return recipe(text=SHAKE, name="shake.yaml", weights=tmp_path / "shake.safetensors")
+
+
+def first_case(work, clean):
+    """The measurement of a clean picture under the first of its kernels."""
+    return next(work.plan.cases(Subject("", "", clean, clean, ""))).case
 
 
 @pytest.fixture
@@ -106,7 +113,7 @@ def test_numbers_are_those_of_the_pictures_on_disk(measure, recipe, rows, clean,
         truth = np.asarray(Image.open(clean / f"{row['picture']}.png"))
         assert float(row["psnr_rgb"]) == pytest.approx(peak_signal_noise_ratio(truth, restored), abs=1e-3)
         y = [images.load(p).pixels for p in (folder / "tiny" / f"{name}.png", clean / f"{row['picture']}.png")]
-        assert float(row["psnr_y_border4"]) == pytest.approx(metrics.psnr_y(*y, 4), abs=1e-3)
+        assert float(row["psnr_y"]) == pytest.approx(metrics.psnr_y(*y, 4), abs=1e-3)
         kernel, estimate = (
             torch.from_numpy(np.load(f))
             for f in (folder / "_kernels" / f"{name}.npy", folder / "tiny" / f"{name}.kernel.npy")
@@ -145,8 +152,8 @@ def test_every_column_from_what_is_on_disk(measure, recipe, shaking, rows, clean
         )
         degraded = [operator.apply(truth[None], k[None]) for k in (estimate, kernel)]
         want = {
-            f"ssim_y_border{border}": (ssim, 1e-4),
-            f"psnr_y_border{border}": (-10 * np.log10(((inner[0] - inner[1]) ** 2).mean()), 1e-3),
+            "ssim_y": (ssim, 1e-4),
+            "psnr_y": (-10 * np.log10(((inner[0] - inner[1]) ** 2).mean()), 1e-3),
             "psnr_rgb": (-10 * np.log10(float((x - truth).square().mean())), 1e-3),
             "kernel_l1": (float((estimate - kernel).abs().sum()), 1e-4),
             "kernel_psnr_shifted": (metrics.kernel_psnr_shifted(estimate, kernel), 1e-2),
@@ -163,6 +170,7 @@ def test_every_column_from_what_is_on_disk(measure, recipe, shaking, rows, clean
             assert row["psnr_rgb_shifted"] == row["kernel_l1_shifted"] == ""
         for column, (value, tolerance) in want.items():
             assert float(row[column]) == pytest.approx(value, abs=tolerance), column
+        assert row["luma_border"] == str(border)
         assert 0 < float(row["seconds"]) < 60
         if shaken:
             assert float(row["residual_own_rms"]) > 0
@@ -175,11 +183,11 @@ def test_deconvolution_is_skimages_with_the_true_kernel(shaking):
         shaking, [], shaking.parent / "classic", methods=["wiener: balance=2", "richardson_lucy: iterations=7"]
     )
     clean = torch.rand(3, 48, 50, generator=torch.Generator().manual_seed(0))
-    case = work._case(clean, work._kernels(clean)[0])
+    case = first_case(work, clean)
     kernel, pad = case.parameters.double().numpy(), 21
     mirrored = np.pad(case.y.double().numpy(), ((0, 0), (pad, pad), (pad, pad)), mode="symmetric")
     for contender, run in zip(
-        work.contenders,
+        work.line_up.contenders,
         (
             lambda p: restoration.wiener(p, kernel, 2.0, clip=False),
             lambda p: restoration.richardson_lucy(p.clip(0), kernel, 7),
@@ -200,7 +208,7 @@ def test_bicubic_is_bicubic(measure, recipe, rows, clean):
             blurred = blur(truth[None], gaussian(21, sigma, sigma).float()[None], "reflect")
             small = metrics.round8(downsample_bicubic(blurred, 4))
             shown = metrics.round8(resize_bicubic(small, *truth.shape[-2:]))[0]
-            assert float(row["psnr_y_border4"]) == pytest.approx(metrics.psnr_y(shown, truth, 4), abs=1e-3)
+            assert float(row["psnr_y"]) == pytest.approx(metrics.psnr_y(shown, truth, 4), abs=1e-3)
             assert row["kernel_l1"] == row["lr_psnr"] == row["residual_own_rms"] == ""
 
 
@@ -210,7 +218,7 @@ def test_noise_and_shifts_where_the_scale_is_one(measure, shaking, rows):
     found = rows()
     assert [r["method"] for r in found[:5]] == [*methods[:3], "shaken", "oracle"]
     assert all(float(r["noise_rms"]) == pytest.approx(0.02) for r in found)
-    assert all(r["psnr_rgb_shifted"] and r["psnr_y_border0"] for r in found)
+    assert all(r["psnr_rgb_shifted"] and r["psnr_y"] for r in found)
     # Blurred again, what nobody restored does not explain the measurement; what was told the truth does.
     mean = {
         m: np.mean([float(r["residual_true_rms"]) for r in found if r["method"] == m]) for m in (*methods, "shaken")
@@ -286,8 +294,8 @@ def test_variants_and_other_recipes(measure, recipe, rows):
 def test_the_oracle_knows(shaking):
     """The true kernel stands in every step's place, and is no estimate to be measured."""
     work = prepare(shaking, [], shaking.parent / "oracle", methods=["oracle"])
-    plain, oracle = work.contenders
-    case = work._case(torch.rand(3, 40, 40), work._kernels(torch.rand(3, 40, 40))[0])
+    plain, oracle = work.line_up.contenders
+    case = first_case(work, torch.rand(3, 40, 40))
     seen = []
     found = oracle.restore(case, lambda record: seen.append(record.theta[0]))
     assert len(seen) == 2
@@ -303,7 +311,7 @@ def test_the_oracles_prior_hears_the_truth_from_the_first_step_on(recipe, weight
     path = recipe(
         ("guidance:\n  - kind: kernel_aware\n    strength: 1.0\n", "guidance: []\n"), ("steps: 2", "steps: 1")
     )
-    plain, oracle = prepare(path, [], path.parent / "oracle", methods=["oracle"]).contenders
+    plain, oracle = prepare(path, [], path.parent / "oracle", methods=["oracle"]).line_up.contenders
     prior, operator = invdiff.load_prior(weights), plain.pipeline.degradation
     asked = []
     prior_forward = plain.pipeline.prior.forward
@@ -318,14 +326,18 @@ def test_the_oracles_prior_hears_the_truth_from_the_first_step_on(recipe, weight
     assert not torch.equal(plain.restore(case, None).image, want)  # a little: the tiny network is untrained
 
 
-def test_the_oracle_leaves_out_what_only_estimates(shaking):
+def test_the_oracle_leaves_out_what_only_estimates(shaking, monkeypatch):
     path = shaking.parent / "update.yaml"
     path.write_text(shaking.read_text().replace("[{kind: proximal}]", "[{kind: kernel_update}, {kind: proximal}]"))
     work = prepare(path, [], shaking.parent / "oracle", methods=["oracle"])
-    names = [[type(g).__name__ for g in c.pipeline.guidance] for c in work.contenders]
-    assert names == [["KernelUpdate", "Proximal"], ["Known", "Proximal"]]
-    assert work.contenders[1].pipeline.recipe.sampler.feedback
-    assert not work.contenders[0].pipeline.recipe.sampler.feedback
+    asked = []
+    monkeypatch.setattr(KernelUpdate, "refine", lambda self, step: asked.append(step) or Estimate(step.x0, step.theta))
+    plain, oracle = work.line_up.contenders
+    case = first_case(work, torch.rand(3, 40, 40))
+    plain.restore(case, None)
+    assert len(asked) == 2
+    oracle.restore(case, None)
+    assert len(asked) == 2
 
 
 class Grey(Method):
@@ -333,14 +345,14 @@ class Grey(Method):
 
     def restore(self, case):
         size = [case.degradation.scale * n for n in case.y.shape[-2:]]
-        return Restored(torch.full((3, *size), 0.5))
+        return Restoration(torch.full((3, *size), 0.5))
 
 
 class Broken(Method):
     def restore(self, case):
         if float(case.y.mean()) > self.settings.above:
             raise RuntimeError("out of\nluck")
-        return Restored(torch.zeros(3, 5, 5))
+        return Restoration(torch.zeros(3, 5, 5))
 
 
 class BrokenSettings(Method.Settings):
@@ -420,7 +432,7 @@ def test_a_second_call_does_what_is_missing(measure, recipe, rows, tmp_path):
 
 
 def test_an_interruption_loses_nothing(measure, recipe, rows, monkeypatch, tmp_path):
-    path, calls, original = recipe(), [], contenders.Solver.restore
+    path, calls, original = recipe(), [], contenders.RecipeContender.restore
 
     def third_is_interrupted(self, case, on_step):
         calls.append(1)
@@ -428,7 +440,7 @@ def test_an_interruption_loses_nothing(measure, recipe, rows, monkeypatch, tmp_p
             raise KeyboardInterrupt
         return original(self, case, on_step)
 
-    monkeypatch.setattr(contenders.Solver, "restore", third_is_interrupted)
+    monkeypatch.setattr(contenders.RecipeContender, "restore", third_is_interrupted)
     done = measure(path, "--repeat", "2", code=130)
     assert "interrupted: 2 rows measured" in done.err
     assert len(rows()) == 2
@@ -472,7 +484,7 @@ def test_lpips_is_measured_on_what_is_there(measure, recipe, rows, monkeypatch, 
     write_weights(tmp_path / "lpips", "alex")
     measure(path, "--trace", "--lpips", tmp_path / "lpips", out="fresh")
     measure(path, "--trace")
-    monkeypatch.setattr(contenders.Solver, "restore", None)
+    monkeypatch.setattr(contenders.RecipeContender, "restore", None)
     measure(path, "--lpips", tmp_path / "lpips")
     assert [r["lpips_alex"] for r in rows()] == [r["lpips_alex"] for r in rows("fresh")]
     assert all(float(r["lpips_alex"]) > 0 and r["lpips_vgg"] == "" for r in rows())
@@ -563,9 +575,9 @@ def test_the_last_bit_of_a_measurement_is_no_other_picture(measure, shaking, row
     """Another processor may add in another order: what is there stays, a method's that is not asked for too."""
     measure(shaking, "--method", "wiener")
     before = rows()
-    original = evaluate.Evaluation._case
+    original = Plan.measurement
     monkeypatch.setattr(
-        evaluate.Evaluation, "_case", lambda *a: replace(original(*a), y=original(*a).y.nextafter(torch.tensor(2.0)))
+        Plan, "measurement", lambda *a: replace(original(*a), y=original(*a).y.nextafter(torch.tensor(2.0)))
     )
     measure(shaking)
     assert sorted(map(str, rows())) == sorted(map(str, before))
@@ -702,14 +714,14 @@ def test_two_datasets_of_one_name(refused, recipe, clean, tmp_path):
 
 
 def test_a_case_that_cannot_be_made_is_a_failure_too(measure, recipe, rows, monkeypatch):
-    original = evaluate.Evaluation._case
+    original = Plan.measurement
 
     def no_memory(self, clean, kernel):
         if clean.shape[-1] == 64 and clean.shape[-2] == 68:
             raise MemoryError
         return original(self, clean, kernel)
 
-    monkeypatch.setattr(evaluate.Evaluation, "_case", no_memory)
+    monkeypatch.setattr(Plan, "measurement", no_memory)
     done = measure(recipe(("crop: 64", "crop: null")), "--repeat", "2", code=1)
     assert "b.png: MemoryError" in done.err
     assert len(rows()) == 2
@@ -777,9 +789,9 @@ def test_a_trace_ends_where_the_result_is(measure, recipe, rows, tmp_path):
     assert times == sorted(times, reverse=True)
     for i, row in enumerate(found):
         last = traced[4 * i + 3]
-        for name in ("psnr_y_border4", "kernel_l1", "kernel_mnc", "lr_psnr"):
+        for name in ("psnr_y", "kernel_l1", "kernel_mnc", "lr_psnr"):
             assert last[name] == row[name]
-    assert traced[0]["psnr_y_border4"] != traced[3]["psnr_y_border4"]
+    assert traced[0]["psnr_y"] != traced[3]["psnr_y"]
     panels = np.asarray(Image.open(tmp_path / "out" / "trace.kernels.png"))
     assert panels.shape == (4 * 126 + 3 * 6, 3 * 126 + 2 * 6)  # truth, first, last; a line a row
 
@@ -787,7 +799,7 @@ def test_a_trace_ends_where_the_result_is(measure, recipe, rows, tmp_path):
 def test_plots_are_drawings_of_the_means(measure, recipe, rows, tmp_path):
     measure(recipe(("steps: 2", "steps: 3")), "--trace", "--variant", "two: sampler.steps=2")
     drawn = sorted(p.name for p in (tmp_path / "out").glob("*.svg"))
-    assert drawn == ["trace.kernel_l1.svg", "trace.kernel_mnc.svg", "trace.psnr_y_border4.svg"]
+    assert drawn == ["trace.kernel_l1.svg", "trace.kernel_mnc.svg", "trace.psnr_y.svg"]
     root = ET.parse(tmp_path / "out" / "trace.kernel_l1.svg").getroot()
     lines = [e for e in root.iter() if e.tag.endswith("polyline")]
     assert [len(e.get("points").split()) for e in lines] == [3, 2]
@@ -812,7 +824,7 @@ def test_the_summary_has_the_papers_layout(measure, recipe, clean, rows, tmp_pat
     assert cells[0] == ["method", "other gaussian8 PSNR-Y ↑", "pair gaussian8 PSNR-Y ↑"]
     assert [line[0] for line in cells[2:]] == ["bicubic", "tiny"]
     for j, name in ((1, "other"), (2, "pair")):
-        values = [float(r["psnr_y_border4"]) for r in rows() if (r["dataset"], r["method"]) == (name, "tiny")]
+        values = [float(r["psnr_y"]) for r in rows() if (r["dataset"], r["method"]) == (name, "tiny")]
         assert len(values) == 4
         assert cells[3][j] == f"{np.mean(values):.2f}"
     assert "luma of BT.601, 4 pixels of border left out" in text
@@ -837,7 +849,7 @@ def test_fid_in_every_table(measure, recipe, rows, tmp_path, monkeypatch):
     truth = fid.features(Means(), sorted((folder / "_truth").glob("*.png")))
     assert (len(restored), len(truth)) == (4, 2)
     want = f"{fid.frechet(restored, truth):.2f}"
-    means = [np.mean([float(r[c]) for r in rows()]) for c in ("lpips_alex", "psnr_y_border4")]
+    means = [np.mean([float(r[c]) for r in rows()]) for c in ("lpips_alex", "psnr_y")]
     text = (tmp_path / "out" / "summary.md").read_text()
     assert "| method | pair own LPIPS-Alex ↓ | pair own FID ↓ | pair own PSNR-Y ↑ |" in text  # the paper's order
     assert f"| tiny | {means[0]:.4f} | {want} | {means[1]:.2f} |" in text

@@ -40,12 +40,12 @@ MAY_IMPORT = {
     "components": CONTRACT | {"hookspecs", "io", "seeds"},
     "training": {"components", "degradation", "errors", "io", "prior", "seeds", "settings"},
     "recipe": {"components", "errors", "sampler", "settings", "training"},
-    "pipeline": CONTRACT | {"components", "io", "recipe", "sampler", "seeds", "tiling"},
-    "assembly": {"components", "errors", "metrics", "pipeline", "recipe", "tiling", "training"},
+    "pipeline": CONTRACT | {"blur", "io", "sampler", "seeds", "tiling"},
+    "assembly": {"components", "errors", "metrics", "pipeline", "prior", "recipe", "training"},
     "restoring": {"degradation", "errors", "io", "metrics", "pipeline", "sampler"},
     "evaluation": CONTRACT
     | {"assembly", "blur", "components", "io", "metrics", "pipeline", "recipe", "sampler", "seeds"},
-    "testing": {"blur", "degradation", "errors", "guidance", "prior", "sampler", "schedule"},
+    "testing": {"blur", "degradation", "errors", "guidance", "prior", "sampler", "schedule", "settings"},
 }
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
 MAY_IMPORT["__init__"] = set(MAY_IMPORT)  # names, each fetched when it is first asked for

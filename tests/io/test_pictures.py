@@ -15,7 +15,7 @@ from PIL import Image
 
 from invdiff.errors import ImageError
 from invdiff.io.atomic import make_folder, write_atomic
-from invdiff.io.pictures import encode_png, from_array, from_pil, list_images, load, sample_photo, save_png
+from invdiff.io.pictures import encode_png, from_array, from_pil, list_pictures, load, sample_photo, save_png
 from invdiff.seeds import stream
 
 
@@ -465,28 +465,28 @@ def test_a_wrong_suffix_does_not_matter(tmp_path):
 # --- folders
 
 
-def test_list_images(tmp_path):
+def test_list_pictures(tmp_path):
     for name in ("b.PNG", "a.jpg", "c.tiff", "d.WebP", "e.bmp", "f.jpeg", "g.tif", ".hidden.png", "notes.txt", "h.gif"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "inner").mkdir()
     (tmp_path / "inner" / "z.png").write_bytes(b"")
-    names = [p.name for p in list_images(tmp_path)]
+    names = [p.name for p in list_pictures(tmp_path)]
     assert names == ["a.jpg", "b.PNG", "c.tiff", "d.WebP", "e.bmp", "f.jpeg", "g.tif"]
-    assert list_images(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]  # one file: as asked
+    assert list_pictures(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]  # one file: as asked
 
 
 def test_a_folder_named_like_a_picture_is_none(tmp_path):
     (tmp_path / "a.png").write_bytes(b"")
     (tmp_path / "b.png").mkdir()
-    assert [p.name for p in list_images(tmp_path)] == ["a.png"]
+    assert [p.name for p in list_pictures(tmp_path)] == ["a.png"]
 
 
 def test_a_folder_without_pictures(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing to see")
     with pytest.raises(ImageError, match=r"no pictures in this folder.*png"):
-        list_images(tmp_path)
+        list_pictures(tmp_path)
     with pytest.raises(ImageError, match="no such file or folder"):
-        list_images(tmp_path / "none")
+        list_pictures(tmp_path / "none")
 
 
 # --- atomic writes

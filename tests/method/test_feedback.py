@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from invdiff.components.weights import save_prior
 from invdiff.errors import RecipeError
 from invdiff.guidance import Estimate, Guidance, Known
-from invdiff.sampler import SamplerSettings, sample
+from invdiff.sampler import Problem, SamplerSettings, sample
 from invdiff.testing.subjects import ToyBlur, ToyPrior, generator, picture
 from invdiff.tiling import TiledPrior
 from invdiff_mcformer.prior import MCFormerPrior
@@ -16,10 +18,9 @@ from invdiff_mcformer.settings import MCFormerSettings
 
 
 class Listening(ToyPrior):
-    takes_parameters = True
-
     def __init__(self, operator):
         super().__init__(operator)
+        self.spec = replace(self.spec, takes_parameters=True)
         self.told = []
 
     def forward(self, x_t, t, condition, told=None):
@@ -36,11 +37,11 @@ class Counting(Guidance):
         return Estimate(step.x0, theta)
 
 
-def run(prior, guidance, feedback=True, given=None, steps=4):
+def run(prior, guidance, feedback=True, truth=None, steps=4):
     operator = ToyBlur()
     y = operator.apply(picture(2, (16, 16), torch.float32), operator.sample_parameters(2, generator()))
     settings = SamplerSettings(steps=steps, feedback=feedback)
-    return sample(y, operator, prior, guidance, settings, [generator(1), generator(2)], given=given)
+    return sample(Problem(y, operator, prior, guidance, truth), settings, [generator(1), generator(2)])
 
 
 def test_each_step_is_told_what_the_last_arrived_at():
@@ -59,7 +60,7 @@ def test_nothing_is_told_without_it():
 
 def test_the_known_kernel_is_told():
     prior, given = Listening(ToyBlur()), ToyBlur().sample_parameters(2, generator(7))
-    assert torch.equal(run(prior, [Known()], given=given).theta, given)
+    assert torch.equal(run(prior, [Known()], truth=given).theta, given)
     assert all(torch.equal(told, given) for told in prior.told[1:])
     with pytest.raises(RecipeError, match=r"^known: needs known parameters"):
         run(prior, [Known()])
@@ -89,7 +90,7 @@ def test_tiles_are_told_too(tiny_prior):
     x, condition = torch.rand(2, 1, 3, 64, 112, generator=generator())
     t, told = torch.tensor([500]), torch.full((1, 9, 9), 1 / 81)
     tiled = TiledPrior(prior, 64, 32)
-    assert tiled.takes_parameters
+    assert tiled.spec.takes_parameters
     with torch.no_grad():
         one = prior.predict(x[..., :32], t, condition[..., :32], told).x0
         assert not torch.equal(one, prior.predict(x[..., :32], t, condition[..., :32]).x0)
@@ -103,8 +104,8 @@ def test_a_prior_that_takes_none_refuses(refused, recipe, tiny_prior, tmp_path):
     prior = tiny_prior()
     network = prior.settings.network.model_dump() | {"modulation": "level"}
     deaf = MCFormerPrior(MCFormerSettings(**prior.settings.model_dump(exclude={"network"}), network=network))
-    assert prior.takes_parameters
-    assert not deaf.takes_parameters
+    assert prior.spec.takes_parameters
+    assert not deaf.spec.takes_parameters
     save_prior(deaf, "mcformer", tmp_path / "deaf.safetensors")
     path = recipe(("  eta: 1.0", "  eta: 1.0\n  feedback: true"), weights=tmp_path / "deaf.safetensors")
     assert refused("run", path, "-o", tmp_path / "out").endswith(": sampler.feedback: this prior takes no parameters")

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from invdiff.degradation import BoxSpace, Degradation
 from invdiff.guidance import Estimate, Guidance
-from invdiff.prior import Output, PriorNet
-from invdiff.sampler import SamplerSettings, sample
+from invdiff.prior import Output, PriorNet, PriorSpec
+from invdiff.sampler import Problem, SamplerSettings, sample
 from invdiff.schedule import NoiseSchedule
 
 SHORT = NoiseSchedule.linear(60, 1e-3, 0.2)
@@ -49,7 +49,7 @@ class Toy(PriorNet):
 
     def __init__(self, multiple=1, value_range=(-1.0, 1.0), prediction="v", fraction=None):
         super().__init__()
-        self.schedule, self.multiple, self.value_range, self.prediction = SHORT, multiple, value_range, prediction
+        self.spec = PriorSpec(SHORT, multiple=multiple, value_range=value_range, prediction=prediction)
         self.weight = torch.nn.Parameter(torch.tensor(0.8, dtype=torch.float64))
         self.fraction = fraction
         self.calls = []
@@ -95,7 +95,8 @@ class Fixed(Guidance):
 
 def run(y, prior, guides=(), seeds=None, callback=None, degradation=None, **settings):
     drawn = generators(*(seeds or range(len(y))))
-    return sample(y, degradation or Same(), prior, list(guides), SamplerSettings(**settings), drawn, callback)
+    problem = Problem(y, degradation or Same(), prior, guides)
+    return sample(problem, SamplerSettings(**settings), drawn, callback)
 
 
 def abar(t):
@@ -153,10 +154,10 @@ def test_one_evaluation_a_step(steps, spacing):
 def test_eta_zero_draws_only_the_start():
     """DDIM: the generator has moved by the start's draw and no further; with eta it moves on."""
     drawn, reference, y = generators(5), torch.Generator().manual_seed(5), rand(1, 3, 4, 4)
-    sample(y, Same(), Toy(), [], SamplerSettings(steps=6, eta=0), drawn)
+    sample(Problem(y, Same(), Toy()), SamplerSettings(steps=6, eta=0), drawn)
     torch.randn(3, 4, 4, generator=reference)
     assert torch.equal(drawn[0].get_state(), reference.get_state())
-    sample(y, Same(), Toy(), [], SamplerSettings(steps=6, eta=0.1), drawn)
+    sample(Problem(y, Same(), Toy()), SamplerSettings(steps=6, eta=0.1), drawn)
     assert not torch.equal(drawn[0].get_state(), reference.get_state())
 
 
@@ -209,7 +210,7 @@ def test_a_learned_variance_is_used():
 class Condition(PriorNet):
     """Answers the condition as the clean image."""
 
-    schedule, prediction, multiple = SHORT, "x0", 4
+    spec = PriorSpec(SHORT, prediction="x0", multiple=4)
 
     def __init__(self):
         super().__init__()

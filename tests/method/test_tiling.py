@@ -1,6 +1,7 @@
 """Tiles: that they cover, that they overlap, and that nobody can tell."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +9,8 @@ import torch
 
 from invdiff.degradation import BoxSpace, Degradation
 from invdiff.guidance import Guidance
-from invdiff.prior import Output, PriorNet
-from invdiff.sampler import SamplerSettings, sample
+from invdiff.prior import Output, PriorNet, PriorSpec
+from invdiff.sampler import Problem, SamplerSettings, sample
 from invdiff.schedule import NoiseSchedule
 from invdiff.tiling import TiledPrior, blend_window, tile_starts
 
@@ -25,7 +26,7 @@ class Pointwise(PriorNet):
 
     def __init__(self, multiple=4, **parts):
         super().__init__()
-        self.settings, self.schedule, self.multiple, self.prediction = "mine", SHORT, multiple, "v"
+        self.settings, self.spec = "mine", PriorSpec(SHORT, multiple=multiple, prediction="v")
         self.weight = torch.nn.Parameter(torch.tensor(1.3, dtype=torch.float64))
         self.parts, self.shapes = parts, []
 
@@ -118,10 +119,10 @@ def test_tiles_fit_the_prior(tile, overlap, used):
 def test_stands_for_the_prior():
     """Whoever asks the tiled prior about itself hears the prior's answers."""
     prior = Pointwise(multiple=8)
-    prior.value_range, prior.parameter_shape, prior.scale = (0.0, 1.0), (5, 5), 4
+    prior.spec = replace(prior.spec, value_range=(0.0, 1.0), parameter_shape=(5, 5), scale=4)
     tiled = TiledPrior(prior, 64, 8)
-    for name in ("settings", "schedule", "value_range", "prediction", "multiple", "parameter_shape", "scale"):
-        assert getattr(tiled, name) == getattr(prior, name)
+    assert tiled.spec is prior.spec
+    assert tiled.settings == prior.settings
     assert [p is prior.weight for p in tiled.parameters()] == [True]
 
 
@@ -183,7 +184,7 @@ def test_a_whole_run_is_the_same(guides):
     y, found = rand(2, 3, 37, 50), []
     for wrap in (lambda prior: prior, lambda prior: TiledPrior(prior, 16, 8)):
         drawn = [torch.Generator().manual_seed(i) for i in range(2)]
-        found.append(sample(y, Same(), wrap(Pointwise()), guides, SamplerSettings(steps=5), drawn).x0)
+        found.append(sample(Problem(y, Same(), wrap(Pointwise()), guides), SamplerSettings(steps=5), drawn).x0)
     torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-10)
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from invdiff.assembly import recipe_cost
 from invdiff.guidance import Guidance
 from invdiff.metrics.cost import cost
-from invdiff.prior import Output, PriorNet
+from invdiff.prior import Output, PriorNet, PriorSpec
 from invdiff.schedule import NoiseSchedule
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -20,12 +20,10 @@ RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 class Chain(PriorNet):
     """Two convolutions: 3 to 8 channels and back."""
 
-    prediction = "x0"
-    multiple = 4
+    spec = PriorSpec(NoiseSchedule.linear(10), prediction="x0", multiple=4)
 
     def __init__(self):
         super().__init__()
-        self.schedule = NoiseSchedule.linear(10)
         self.one, self.two = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 5, padding=2, groups=1)
 
     def forward(self, x_t, t, condition):

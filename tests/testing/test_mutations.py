@@ -4,7 +4,7 @@
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -134,7 +134,9 @@ class Unit(ToyPrior):
 class Told(ToyPrior):
     """The toy prior with a brightness that its parameters set, its own or those that it is told."""
 
-    takes_parameters = True
+    def __init__(self, operator):
+        super().__init__(operator)
+        self.spec = replace(self.spec, takes_parameters=True)
 
     def forward(self, x_t, t, condition, told=None):
         out = super().forward(x_t, t, condition)
@@ -153,7 +155,7 @@ class Descent(Guidance):
         return (step.y - step.degradation.apply(step.x0, step.theta)).flatten(1).norm(dim=1)
 
     def correct(self, step, x_next):
-        low, high = step.prior.value_range
+        low, high = step.prior.spec.value_range
         (gradient,) = torch.autograd.grad(self.distance(step).sum(), step.x_t, retain_graph=True)
         return x_next - 0.3 * (high - low) ** 2 * gradient
 
@@ -540,14 +542,14 @@ class MultipleHalfOfWhatIsNeeded(ToyPrior):
 class KernelNotDeclared(ToyPrior):
     def __init__(self, operator):
         super().__init__(operator)
-        self.parameter_shape = None
+        self.spec = replace(self.spec, parameter_shape=None)
 
 
 @mutant("attributes", "the ends of the range are mixed up")
 class RangeUpsideDown(ToyPrior):
     def __init__(self, operator):
         super().__init__(operator)
-        self.value_range = (1.0, -1.0)
+        self.spec = replace(self.spec, value_range=(1.0, -1.0))
 
 
 @mutant("memory_does_not_grow", "results kept for later together with their graphs")
@@ -644,7 +646,7 @@ class RemembersTheImage(Pull):
 @mutant("immutability", "the known parameters are written to")
 class KnownParametersInPlace(Pull):
     def refine(self, step):
-        step.given.mul_(0.5)
+        step.truth.mul_(0.5)
         return super().refine(step)
 
 

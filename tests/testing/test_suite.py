@@ -162,7 +162,7 @@ def test_an_expected_failure_that_passes_is_a_failure():
     ],
 )
 def test_an_unknown_check_is_an_error_before_anything_runs(call):
-    with pytest.raises(ValueError, match="expected_failures: no check is called 'nothing_such'"):
+    with pytest.raises(ValueError, match="no check is called 'nothing_such'"):
         call({"nothing_such": "?"})
 
 
@@ -436,5 +436,5 @@ def test_our_network_with_numbers(tiny_prior):
         torch.manual_seed(0)
         prior = MCFormerPrior(MCFormerSettings(network=network, preconditioning="residual", value_range=(-1, 1)))
         torch.nn.init.normal_(prior.network.head.weight, std=0.02)
-    assert prior.parameter_shape == (2,)
+    assert prior.spec.parameter_shape == (2,)
     settles(prior)

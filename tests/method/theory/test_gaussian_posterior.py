@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from invdiff.degradation import BoxSpace, Degradation
-from invdiff.prior import Output, PriorNet
-from invdiff.sampler import SamplerSettings, sample
+from invdiff.prior import Output, PriorNet, PriorSpec
+from invdiff.sampler import Problem, SamplerSettings, sample
 from invdiff.schedule import NoiseSchedule
 
 N = 12
@@ -73,11 +73,10 @@ class GaussianPrior(PriorNet):
 
     def __init__(self, prediction="x0", value_range=(-1.0, 1.0), schedule=None):
         super().__init__()
-        self.schedule = schedule or NoiseSchedule.linear()
-        self.prediction, self.value_range = prediction, value_range
+        self.spec = PriorSpec(schedule or NoiseSchedule.linear(), value_range=value_range, prediction=prediction)
         low, high = value_range
         mean, cov = low + (high - low) * MU, (high - low) ** 2 * S
-        abar = self.schedule.alphas_cumprod.numpy()
+        abar = self.spec.schedule.alphas_cumprod.numpy()
         see_y = A / (high - low)  # y = A (x_0 - low) / (high - low) + noise
         see = np.stack([np.vstack([np.sqrt(a) * np.eye(N), see_y]) for a in abar])
         noise = np.stack([np.diag([*[1 - a] * N, *[SIGMA**2] * 3]) for a in abar])
@@ -94,8 +93,8 @@ class GaussianPrior(PriorNet):
         time = int(t[0])
         y = self.to_unit(condition)[..., ::2, ::2].permute(0, 2, 3, 1)
         x0 = picture(self.denoise(time, blocks(x_t), y))
-        eps = self.schedule.to_eps(x0, x_t, t)
-        return Output(self.schedule.target(self.prediction, x0, eps, t))
+        schedule = self.spec.schedule
+        return Output(schedule.target(self.spec.prediction, x0, schedule.to_eps(x0, x_t, t), t))
 
 
 def draw(prior, measured, side, steps, eta, seeds, **settings):
@@ -103,7 +102,7 @@ def draw(prior, measured, side, steps, eta, seeds, **settings):
     y = torch.from_numpy(measured)[:, :, None, None].expand(-1, -1, side, side).contiguous()
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     chosen = SamplerSettings(steps=steps, eta=eta, **settings)
-    return blocks(sample(y, Blockwise(), prior, [], chosen, generators).x0).reshape(len(y), -1, N).numpy()
+    return blocks(sample(Problem(y, Blockwise(), prior), chosen, generators).x0).reshape(len(y), -1, N).numpy()
 
 
 def propagate(prior, y, steps, eta, spacing="uniform"):
@@ -112,17 +111,17 @@ def propagate(prior, y, steps, eta, spacing="uniform"):
     The affine map is read off ``schedule.transition`` on the unit vectors.
     """
     mean, cov = np.zeros(N), np.eye(N)
-    times = prior.schedule.spaced(steps, spacing)
+    times = prior.spec.schedule.spaced(steps, spacing)
     probes = torch.cat([torch.zeros(1, N), torch.eye(N)]).double()
     y = torch.from_numpy(y)
     for t, t_next in zip(times, [*times[1:], -1], strict=True):
         x0 = prior.denoise(t, probes, y)
-        out = prior.schedule.transition(probes, x0, t, t_next, eta, torch.zeros_like(probes)).numpy()
-        noisy = prior.schedule.transition(probes, x0, t, t_next, eta, torch.ones_like(probes)).numpy()
+        out = prior.spec.schedule.transition(probes, x0, t, t_next, eta, torch.zeros_like(probes)).numpy()
+        noisy = prior.spec.schedule.transition(probes, x0, t, t_next, eta, torch.ones_like(probes)).numpy()
         step = (out[1:] - out[0]).T
         mean = step @ mean + out[0]
         cov = step @ cov @ step.T + np.diag((noisy - out)[0] ** 2)
-    low, high = prior.value_range
+    low, high = prior.spec.value_range
     return (mean - low) / (high - low), cov / (high - low) ** 2
 
 
@@ -216,7 +215,7 @@ def test_ddim_remembers_its_start():
     """
     prior = GaussianPrior()
     error, _ = whitened_error(*propagate(prior, MEASURED[2], 1000, 0.0), MEANS[2])
-    start = np.sqrt(float(prior.schedule.alphas_cumprod[-1])) * np.linalg.norm(2 * MEANS[2] - 1)
+    start = np.sqrt(float(prior.spec.schedule.alphas_cumprod[-1])) * np.linalg.norm(2 * MEANS[2] - 1)
     assert error == pytest.approx(start, rel=0.05)
 
 

@@ -11,8 +11,8 @@ from invdiff.blur.resize import downsample_bicubic
 from invdiff.degradation import Degradation, KernelSpace
 from invdiff.errors import InvdiffError
 from invdiff.guidance import Guidance, Step
-from invdiff.prior import Output, PriorNet
-from invdiff.sampler import SamplerSettings, sample
+from invdiff.prior import Output, PriorNet, PriorSpec
+from invdiff.sampler import Problem, SamplerSettings, sample
 from invdiff.schedule import NoiseSchedule
 from invdiff_blindsr.operator import BlindSR, BlindSRSettings
 from invdiff_kernel_guidance.guidance import KernelAware, KernelAwareSettings
@@ -33,7 +33,7 @@ class SmallPrior(PriorNet):
 
     def __init__(self, kernel=True, multiple=4, value_range=(-1.0, 1.0), prediction="v"):
         super().__init__()
-        self.schedule, self.multiple, self.value_range, self.prediction = AUTHORS, multiple, value_range, prediction
+        self.spec = PriorSpec(AUTHORS, multiple=multiple, value_range=value_range, prediction=prediction)
         self.mix = torch.randn(3, 6, 3, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64) / 5
         self.read = 5 * torch.randn(9, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
         self.kernel = kernel
@@ -64,9 +64,9 @@ def sr(**settings):
     return BlindSR(BlindSRSettings(scale=2, kernel_size=3, **settings))
 
 
-def run(y, operator, prior, guides, steps=3, given=None, first=0, eta=1.0, spacing="uniform"):
+def run(y, operator, prior, guides, steps=3, truth=None, first=0, eta=1.0, spacing="uniform"):
     settings = SamplerSettings(steps=steps, eta=eta, spacing=spacing)
-    return sample(y, operator, prior, guides, settings, generators(len(y), first), given=given)
+    return sample(Problem(y, operator, prior, guides, truth), settings, generators(len(y), first))
 
 
 def authors_moves(t, t_next, schedule=AUTHORS):
@@ -111,7 +111,7 @@ def test_finite_differences(options, squared):
     prior, operator, y, given = SmallPrior(), sr(), rand(2, 3, 3, 3), rand(2, 3, 3, seed=5)
     given = given / given.sum((1, 2), keepdim=True)
     guide = Spy(strength=0.003, squared=squared, **options)
-    run(y, operator, prior, [guide], given=given)
+    run(y, operator, prior, [guide], truth=given)
     seen = list(prior.seen)
     times = [499, 250, 0]  # 3 steps of 500: 249.5 is rounded to the even 250
     counts = [authors_moves(499, 250), authors_moves(250, 0), 1]
@@ -158,7 +158,7 @@ class Affine(PriorNet):
 
     def __init__(self, jacobian, offset=0.0, value_range=(0.0, 1.0), schedule=AUTHORS):
         super().__init__()
-        self.schedule, self.value_range, self.prediction = schedule, value_range, "x0"
+        self.spec = PriorSpec(schedule, value_range=value_range, prediction="x0")
         self.jacobian, self.offset = jacobian, offset
 
     def forward(self, x_t, t, condition):
@@ -196,7 +196,7 @@ def test_linear_gaussian(kernel, squared):
     y, theta = rand(4, 3, 1, 1), torch.tensor([0.5, 1.0, 2.0, -3.0], dtype=torch.float64).view(4, 1, 1)
     guide = Spy(strength=0.05, kernel=kernel, squared=squared)
     prior = Affine(torch.from_numpy(jacobian), torch.from_numpy(c))
-    run(y, Matrix(torch.from_numpy(matrix)), prior, [guide], steps=1, given=theta)
+    run(y, Matrix(torch.from_numpy(matrix)), prior, [guide], steps=1, truth=theta)
     # The start is each generator's first draw.
     x = torch.stack([torch.randn(3, 2, 2, generator=g) for g in generators(4)]).double().flatten(1).numpy()
     for i in range(4):
@@ -304,7 +304,7 @@ def test_a_long_step_stands_for_the_authors_short_ones(steps, spacing, timesteps
 class Certain(PriorNet):
     """Says the same clean image whatever it sees, but with the slope of the identity: d x_0 / d x_t = 1."""
 
-    schedule, prediction, value_range = AUTHORS, "x0", (0.0, 1.0)
+    spec = PriorSpec(AUTHORS, prediction="x0", value_range=(0.0, 1.0))
 
     def __init__(self):
         super().__init__()
@@ -355,11 +355,9 @@ def test_lengths_are_in_unit_images(value_range):
 class Curved(PriorNet):
     """x_0 = sin(2 x) in [0, 1] units, said and heard in ``value_range``: x_t too is only written differently."""
 
-    schedule, prediction = AUTHORS, "x0"
-
     def __init__(self, value_range):
         super().__init__()
-        self.value_range = value_range
+        self.spec = PriorSpec(AUTHORS, prediction="x0", value_range=value_range)
 
     def forward(self, x_t, t, condition):
         return Output(self.from_unit(torch.sin(2 * self.to_unit(x_t))))
@@ -421,7 +419,7 @@ def test_a_prior_without_kernel_can_be_guided(kernel):
     """Where the kernel comes from elsewhere the prior need not estimate one."""
     given = torch.full((1, 3, 3), 1 / 9, dtype=torch.float64)
     guide = Spy(kernel=kernel, strength=0.01)
-    assert run(rand(1, 3, 4, 4), sr(), SmallPrior(kernel=False), [guide], given=given).theta is None
+    assert run(rand(1, 3, 4, 4), sr(), SmallPrior(kernel=False), [guide], truth=given).theta is None
     assert all(float(move.abs().max()) > 0 for move in guide.moves)
 
 

@@ -9,6 +9,7 @@ from invdiff.degradation import BoxSpace
 from invdiff.errors import RecipeError
 from invdiff.guidance import Step
 from invdiff.metrics.kernel import kernel_l1
+from invdiff.prior import PriorSpec
 from invdiff.schedule import NoiseSchedule
 from invdiff_blindsr.operator import BlindSR, BlindSRSettings
 from invdiff_kernel_guidance.kernel_update import (
@@ -58,9 +59,9 @@ def sigma(t):
     return float(SCHEDULE.noise_to_signal(torch.tensor([t]), torch.empty(1)))
 
 
-def step(operator, x0, theta, y, t=0, t_next=-1, value_range=(0.0, 1.0), given=None):
-    prior = types.SimpleNamespace(schedule=SCHEDULE, value_range=value_range)
-    return Step(0, 1, t, t_next, x0, x0, theta, y, prior, operator, given)
+def step(operator, x0, theta, y, t=0, t_next=-1, value_range=(0.0, 1.0), truth=None):
+    prior = types.SimpleNamespace(spec=PriorSpec(SCHEDULE, value_range=value_range))
+    return Step(0, 1, t, t_next, x0, x0, theta, y, prior, operator, truth)
 
 
 def problem(batch=1, size=9, side=48, operator=None, seed=0):
@@ -440,13 +441,13 @@ def test_a_given_kernel_serves_the_image():
     start = torch.full_like(x, 0.5)
     want = proximal().refine(step(operator, start, k, y)).x0
     for theta in (uniform(1), None):
-        found = proximal(kernel="given").refine(step(operator, start, theta, y, given=k))
+        found = proximal(kernel="given").refine(step(operator, start, theta, y, truth=k))
         assert torch.equal(found.x0, want)
 
 
 def test_a_given_kernel_leaves_the_estimate():
     operator, x, k, y = problem(side=24)
-    found = proximal(kernel="given").refine(step(operator, x, uniform(1), y, given=k))
+    found = proximal(kernel="given").refine(step(operator, x, uniform(1), y, truth=k))
     assert torch.equal(found.theta, uniform(1))
 
 
@@ -455,7 +456,7 @@ def test_what_proximal_cannot_serve_is_refused():
     with pytest.raises(RecipeError, match=r"^proximal: kernel 'given' needs a known kernel, so inputs that are .*$"):
         proximal(kernel="given").refine(step(operator, x, k, y))
     with pytest.raises(RecipeError, match=r"^proximal: this prior estimates no parameters$"):
-        proximal().refine(step(operator, x, None, y, given=k))
+        proximal().refine(step(operator, x, None, y, truth=k))
     operator.linear = False
     with pytest.raises(RecipeError, match=r"^proximal: this operator is not linear$"):
         proximal().refine(step(operator, x, k, y))

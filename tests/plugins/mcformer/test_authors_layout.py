@@ -157,7 +157,7 @@ def test_the_imported_network_is_the_authors(tmp_path, layout):
     x_t, t, y_up = inputs()
     want, kernel = released(x_t, t, y_up, state)
     out = prior(x_t, t, y_up)
-    assert prior.prediction == "eps"
+    assert prior.spec.prediction == "eps"
     agree(out.raw, want[:, :3])
     agree(out.variance_fraction, (want[:, 3:] + 1) / 2)
     torch.testing.assert_close(out.parameters.flatten(1), kernel, rtol=1e-4, atol=1e-7)
@@ -193,8 +193,8 @@ def test_settings_follow_from_the_shapes(tmp_path):
     assert network.blocks == (2, 1, 3, 2)
     assert network.heads == (2, 4, 8, 8)
     assert (network.refinement, network.kernel_size, network.estimator.channels) == (2, 11, 12)
-    assert prior.value_range == (0.0, 1.0)  # the checkpoint's diffusion runs on [0, 1]
-    assert prior.scale == 2
+    assert prior.spec.value_range == (0.0, 1.0)  # the checkpoint's diffusion runs on [0, 1]
+    assert prior.spec.scale == 2
     assert not prior.training
     assert not any(p.requires_grad for p in prior.parameters())
 

@@ -37,7 +37,7 @@ def predict(prior, batch=2):
 
 
 def test_numbers_lie_within_the_bounds(prior):
-    assert prior.parameter_shape == (3,)
+    assert prior.spec.parameter_shape == (3,)
     space = Numbers().parameters
     with torch.no_grad():
         assert space.contains(predict(prior), 0)

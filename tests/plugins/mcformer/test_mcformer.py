@@ -88,12 +88,12 @@ def test_the_papers_cost(paper):
 
 
 def test_defaults_are_the_papers(paper):
-    settings = paper.settings
+    settings, spec = paper.settings, paper.spec
     assert settings.network.channels == (48, 96, 192, 384)
     assert settings.network.blocks == (2, 3, 6, 8)
     assert (settings.preconditioning, settings.value_range, settings.scale) == ("none", (0.0, 1.0), 4)
-    assert (paper.prediction, paper.multiple, paper.parameter_shape, paper.value_range) == ("eps", 8, (21, 21), (0, 1))
-    np.testing.assert_allclose(paper.schedule.alphas_cumprod.numpy(), abar(range(1000)), rtol=1e-12)
+    assert (spec.prediction, spec.multiple, spec.parameter_shape, spec.value_range) == ("eps", 8, (21, 21), (0, 1))
+    np.testing.assert_allclose(spec.schedule.alphas_cumprod.numpy(), abar(range(1000)), rtol=1e-12)
 
 
 def test_presets_can_be_changed_key_by_key():
@@ -119,7 +119,7 @@ def test_shapes_and_unit_kernels(head, side, preconditioning):
     with torch.no_grad():
         out = alive(prior)(x_t * 5, t, condition)  # far out of range, so that a PCA must clip
     assert out.raw.shape == x_t.shape
-    assert out.parameters.shape == (3, side, side) == (3, *prior.parameter_shape)
+    assert out.parameters.shape == (3, side, side) == (3, *prior.spec.parameter_shape)
     assert (out.parameters >= 0).all()
     torch.testing.assert_close(out.parameters.sum((1, 2)), torch.ones(3), rtol=0, atol=1e-5)
     assert out.variance_fraction is None
@@ -128,7 +128,7 @@ def test_shapes_and_unit_kernels(head, side, preconditioning):
 @pytest.mark.parametrize("unshuffle", [1, 2, 4])
 def test_any_side_that_divides(unshuffle):
     prior = tiny(network={"unshuffle": unshuffle})
-    assert prior.multiple == 8 * unshuffle
+    assert prior.spec.multiple == 8 * unshuffle
     x_t, t, condition = inputs(1, 8 * unshuffle, 16 * unshuffle)
     with torch.no_grad():
         assert prior(x_t, t, condition).raw.shape == x_t.shape
@@ -190,7 +190,7 @@ def test_training_starts_from_the_wiener_estimate():
         x0 = prior.predict(x_t, t, condition).x0
     torch.testing.assert_close(out.raw, condition + column(karras(t)["skip"]) * z, rtol=1e-5, atol=1e-5)
     assert torch.equal(x0, out.raw)
-    assert prior.prediction == "x0"
+    assert prior.spec.prediction == "x0"
 
 
 class Probe(nn.Module):

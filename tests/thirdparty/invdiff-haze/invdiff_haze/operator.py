@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -18,11 +18,10 @@ class HazeSettings(DegradationSettings):
     airlight: tuple[Float, Float] = (0.7, 1.0)
 
 
-class Haze(Degradation):
+class Haze(Degradation[HazeSettings]):
     """Parameters ``(B, 2)``: transmission, and airlight on [0, 1] images."""
 
-    Settings: ClassVar[type[HazeSettings]] = HazeSettings
-    settings: HazeSettings
+    Settings = HazeSettings
     linear = False  # airlight is added whatever the image is
 
     def __init__(self, settings: HazeSettings | None = None) -> None:

@@ -1,0 +1,99 @@
+"""One restored picture: what is measured of it, and the files that it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import metrics
+from ..degradation import BoxSpace, Degradation, KernelSpace
+from ..io.pictures import Photo, save_png
+from ..io.sheets import comparison, save_kernel
+from ..metrics.lpips import LPIPS
+from ..metrics.result import parameter_metrics, picture_metrics
+
+
+@dataclass(frozen=True)
+class Result:
+    """A photo, what it became, and what is known of the truth.
+
+    ``estimate (*shape)`` are the parameters that were estimated, None where they were told. ``scene`` is the whole
+    clean picture that was degraded, ``clean`` the part of it that the result shows, ``truth`` the true parameters.
+    """
+
+    operator: Degradation
+    photo: Photo
+    restored: Photo
+    estimate: Tensor | None = None
+    scene: Tensor | None = None
+    clean: Tensor | None = None
+    truth: Tensor | None = None
+
+    @property
+    def baseline(self) -> Tensor:
+        """What one would show without restoring."""
+        return self.operator.frame(self.operator.baseline(self.photo.pixels[None])[0])
+
+
+def entry_of(result: Result, networks: Sequence[LPIPS]) -> dict[str, Any]:
+    """What ``report.json`` says of the result itself: named parameters, and metrics where the truth is known."""
+    entry: dict[str, Any] = {}
+    space = result.operator.parameters
+    if isinstance(space, BoxSpace) and result.estimate is not None:
+        known = {"parameters": result.estimate, "true_parameters": result.truth}
+        for name, value in known.items():
+            if value is not None:
+                entry[name] = dict(zip(space.names, value.tolist(), strict=True))
+    entry["metrics"] = None if result.clean is None else _metrics(result, result.clean, networks)
+    return entry
+
+
+def _metrics(result: Result, clean: Tensor, networks: Sequence[LPIPS]) -> dict[str, float]:
+    """By name; ``<name>_baseline`` is the same of what one would show without restoring."""
+    operator = result.operator
+    found: dict[str, float] = {}
+    for suffix, image in (("", result.restored.pixels), ("_baseline", result.baseline)):
+        measured = picture_metrics(image, clean, operator, networks)
+        found |= {f"{name}{suffix}": value for name, value in measured.items()}
+    if result.truth is None or result.estimate is None or result.scene is None:
+        return found
+    found |= parameter_metrics(result.estimate, result.truth, result.scene, operator)
+    if "kernel_l1_shifted" in found:
+        still = _no_blur(result.estimate)
+        found["kernel_l1_shifted_baseline"] = metrics.kernel_l1_shifted(still, result.truth)
+        found["kernel_mnc_baseline"] = metrics.mnc(still, result.truth)
+    return found
+
+
+def save(result: Result, folder: Path, stem: str) -> list[str]:
+    """Write the files of one picture, the picture itself last, and return their names."""
+    suffixes = [".png", ".compare.png"]
+    has_kernel = isinstance(result.operator.parameters, KernelSpace)
+    kernel, true_kernel = (result.estimate, result.truth) if has_kernel else (None, None)
+    panels = [(result.baseline, None), (result.restored.pixels, kernel)]
+    if result.clean is not None:
+        panels.append((result.clean, true_kernel))
+    save_png(comparison(panels), folder / f"{stem}.compare.png")
+    if kernel is not None:
+        save_kernel(kernel, folder, stem)
+        suffixes += [".kernel.png", ".kernel.npy"]
+    save_png(result.restored.to_array(), folder / f"{stem}.png")
+    return [stem + suffix for suffix in suffixes]
+
+
+def _no_blur(like: Tensor) -> Tensor:
+    kernel = torch.zeros_like(like)
+    kernel[kernel.shape[0] // 2, kernel.shape[1] // 2] = 1
+    return kernel
+
+
+def means(entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Mean of each metric over the report's entries that have it."""
+    found = [e["metrics"] for e in entries if e.get("metrics")]
+    names = dict.fromkeys(name for m in found for name in m)
+    return {n: float(torch.tensor([m[n] for m in found if m.get(n) is not None]).double().mean()) for n in names}
