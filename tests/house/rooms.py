@@ -1,0 +1,52 @@
+"""The house, room by room: what each is for, and what it may import. docs/architecture.md prints this table.
+
+A room is a file that lies flat in the package, or a folder. What is not here may not be imported, the package's own
+face among it.
+"""
+
+CONTRACT = {"degradation", "errors", "guidance", "kernel_set", "method", "prior", "schedule", "settings"}
+
+ROOMS = {
+    "errors": ("one base error, and how messages are worded", set()),
+    "settings": ("the base of settings classes, and of what is built from them", set()),
+    "seeds": ("streams of random numbers, each with a purpose", set()),
+    "hookspecs": ("the hooks by which plugins announce themselves", set()),
+    "schedule": ("the noise schedule", set()),
+    "degradation": ("`Degradation` and where its parameters live", {"settings"}),
+    "prior": ("`PriorNet`, and any denoiser as one", {"degradation", "schedule", "settings"}),
+    "guidance": ("`Guidance`", {"degradation", "errors", "prior", "settings"}),
+    "sampler": ("`step` and `sample`: the one loop", {"degradation", "guidance", "prior", "schedule", "settings"}),
+    "tiling": ("any prior on any size", {"prior"}),
+    "method": ("`Restoration`, and `Method`: other ways to restore", {"degradation", "settings"}),
+    "kernel_set": ("`KernelSet`: kernels to test with", {"degradation", "settings"}),
+    "pipeline": (
+        "`Pipeline`: parts, and pictures through them",
+        CONTRACT | {"blur", "io", "sampler", "seeds", "tiling"},
+    ),
+    "io": ("files in and out: pictures, tensors, sheets, atomic writes, progress", {"errors"}),
+    "blur": ("a toolbox for operators: convolution, resizing, kernel files", {"errors", "io"}),
+    "metrics": (
+        "what a result is measured by, and what a recipe costs",
+        {"degradation", "errors", "guidance", "io", "prior"},
+    ),
+    "components": ("plugins found, listed, built; weights", CONTRACT | {"hookspecs", "io", "seeds"}),
+    "training": ("Algorithm 1", {"components", "degradation", "errors", "io", "prior", "seeds", "settings"}),
+    "recipe": ("YAML to validated settings", {"components", "errors", "sampler", "settings", "training"}),
+    "assembly": (
+        "from a recipe to a pipeline, a trainer, a cost",
+        {"components", "errors", "metrics", "pipeline", "prior", "recipe", "training"},
+    ),
+    "restoring": ("`invdiff run`", {"degradation", "errors", "io", "metrics", "pipeline", "sampler"}),
+    "evaluation": (
+        "`invdiff eval`",
+        CONTRACT | {"assembly", "blur", "components", "io", "metrics", "pipeline", "recipe", "sampler", "seeds"},
+    ),
+    "testing": (
+        "the conformance suite",
+        {"blur", "degradation", "errors", "guidance", "prior", "sampler", "schedule", "settings"},
+    ),
+}
+EVERYTHING = set(ROOMS)
+ROOMS["cli"] = ("the command line", EVERYTHING)
+ROOMS["__init__"] = ("the public names, each fetched when it is first asked for", EVERYTHING)
+ROOMS["__main__"] = ("`python -m invdiff`", {"cli"})
