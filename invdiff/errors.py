@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -50,3 +51,22 @@ def with_kind(error: BaseException) -> str:
     text = one_line(error)
     kind = type(error).__name__
     return text if text == kind else f"{kind}: {text}"
+
+
+def printable(text: str, longest: int = 2000) -> str:
+    """Foreign text (names of files, keys, others' messages) as a terminal or a page may show it, on one line.
+
+    Control characters, which can rewrite a terminal's title or what stands above, and marks that turn the direction
+    of writing become escapes; bytes that are no text become escapes too; a text that is too long loses its middle.
+    """
+    safe = "".join(c if unicodedata.category(c) not in _UNSAFE else _escaped(c) for c in " ".join(text.split()))
+    if len(safe) > longest:
+        safe = f"{safe[: longest // 2]} ... {safe[-longest // 2 :]}"
+    return safe
+
+
+_UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")

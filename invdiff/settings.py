@@ -38,5 +38,5 @@ class Configured(Generic[S]):
 Int = Annotated[int, Strict()]
 """A whole number: neither ``2.0`` nor ``true``."""
 
-Float = float
-"""A float. PyYAML reads ``1e-3`` as text (YAML 1.1 wants ``1.0e-3``); pydantic takes it for the number it is."""
+Float = Annotated[float, Strict()]
+"""A float or a whole number: neither ``true`` nor a text."""

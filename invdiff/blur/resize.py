@@ -28,6 +28,29 @@ def cubic(x: np.ndarray, a: float = -0.5) -> np.ndarray:
     return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
 
 
+@lru_cache(maxsize=16)
+def _taps(size: int, new_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where each of ``new_size`` pixels looks along a line of ``size``, and with what weights: ``(new_size, taps)``."""
+    factor = size / new_size
+    widen = max(factor, 1.0)
+    centres = (np.arange(new_size) + 0.5) * factor - 0.5
+    reach = math.ceil(2 * widen)
+    places = np.floor(centres)[:, None] + np.arange(-reach, reach + 2)[None]
+    weights = cubic((centres[:, None] - places) / widen)
+    weights /= weights.sum(1, keepdims=True)
+    mirrored = places % (2 * size)
+    return np.where(mirrored >= size, 2 * size - 1 - mirrored, mirrored).astype(int), weights
+
+
+def _block(size: int, new_size: int, rows: slice) -> tuple[slice, Tensor]:
+    """Some rows of the resizing matrix, without the columns to the left and right that are all zero."""
+    places, weights = (part[rows] for part in _taps(size, new_size))
+    first, last = int(places.min()), int(places.max()) + 1
+    block = np.zeros((len(places), last - first))
+    np.add.at(block, (np.arange(len(places))[:, None], places - first), weights)
+    return slice(first, last), torch.from_numpy(block)
+
+
 @lru_cache(maxsize=64)
 def bicubic_matrix(size: int, new_size: int) -> Tensor:
     """MATLAB's bicubic ``imresize`` along one axis, as a ``(new_size, size)`` float64 matrix.
@@ -35,29 +58,46 @@ def bicubic_matrix(size: int, new_size: int) -> Tensor:
     Shrinking widens the cubic kernel by the factor (antialiasing); beyond the border the line is
     mirrored with its edge pixel repeated; rows sum to one.
     """
-    factor = size / new_size
-    widen = max(factor, 1.0)
-    centres = (np.arange(new_size) + 0.5) * factor - 0.5
-    reach = math.ceil(2 * widen)
-    taps = np.floor(centres)[:, None] + np.arange(-reach, reach + 2)[None]
-    weights = cubic((centres[:, None] - taps) / widen)
-    weights /= weights.sum(1, keepdims=True)
-    mirrored = taps % (2 * size)
-    mirrored = np.where(mirrored >= size, 2 * size - 1 - mirrored, mirrored).astype(int)
-    matrix = np.zeros((new_size, size))
-    np.add.at(matrix, (np.arange(new_size)[:, None], mirrored), weights)
-    return torch.from_numpy(matrix)
+    columns, block = _block(size, new_size, slice(None))
+    return F.pad(block, (columns.start, size - columns.stop))
 
 
-def _two_matrices(x: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-    # Cast before moving: MPS has no float64.
-    rows, cols = (m.to(x.dtype).to(x.device) for m in (rows, cols))
-    return rows @ x @ cols.mT
+_WHOLE, _ROWS = 512, 128
+"""Up to this length an axis is one matrix; a longer one goes in blocks of rows, as most of its matrix is zero."""
+
+
+def _along_rows(x: Tensor, size: int, new_size: int, *, adjoint: bool) -> Tensor:
+    """The resizing matrix, or its transpose, times ``x (..., n, m)``."""
+
+    def ready(matrix: Tensor) -> Tensor:
+        return matrix.to(x.dtype).to(x.device)  # cast before moving: MPS has no float64
+
+    if max(size, new_size) <= _WHOLE:
+        matrix = bicubic_matrix(size, new_size)
+        return ready(matrix.mT if adjoint else matrix) @ x
+    pieces = [slice(start, min(start + _ROWS, new_size)) for start in range(0, new_size, _ROWS)]
+    if not adjoint:
+        blocks = (_block(size, new_size, rows) for rows in pieces)
+        return torch.cat([ready(block) @ x[..., columns, :] for columns, block in blocks], dim=-2)
+    total = x.new_zeros(*x.shape[:-2], size, x.shape[-1])
+    for rows in pieces:
+        columns, block = _block(size, new_size, rows)
+        total[..., columns, :] += ready(block.mT) @ x[..., rows, :]
+    return total
+
+
+def _resized(x: Tensor, sizes: tuple[int, int], new_sizes: tuple[int, int], *, adjoint: bool = False) -> Tensor:
+    """Both axes of ``(..., H, W)``, rows first."""
+    if max(*sizes, *new_sizes) <= _WHOLE:
+        rows, cols = (bicubic_matrix(a, b).to(x.dtype).to(x.device) for a, b in zip(sizes, new_sizes, strict=True))
+        return rows.mT @ x @ cols if adjoint else rows @ x @ cols.mT
+    x = _along_rows(x, sizes[0], new_sizes[0], adjoint=adjoint)
+    return _along_rows(x.mT, sizes[1], new_sizes[1], adjoint=adjoint).mT
 
 
 def resize_bicubic(x: Tensor, height: int, width: int) -> Tensor:
     """MATLAB's bicubic ``imresize`` of ``(..., H, W)``, antialiased where it shrinks, as two matrix products."""
-    return _two_matrices(x, bicubic_matrix(x.shape[-2], height), bicubic_matrix(x.shape[-1], width))
+    return _resized(x, (x.shape[-2], x.shape[-1]), (height, width))
 
 
 def downsample_bicubic(x: Tensor, scale: int) -> Tensor:
@@ -70,8 +110,8 @@ def downsample_bicubic(x: Tensor, scale: int) -> Tensor:
 
 def downsample_bicubic_adjoint(y: Tensor, scale: int) -> Tensor:
     """Adjoint of :func:`downsample_bicubic`: ``(..., h, w)`` to ``(..., h * scale, w * scale)``."""
-    rows, cols = (bicubic_matrix(n * scale, n).mT for n in y.shape[-2:])
-    return _two_matrices(y, rows, cols)
+    height, width = y.shape[-2:]
+    return _resized(y, (height * scale, width * scale), (height, width), adjoint=True)
 
 
 def upsample_bicubic(y: Tensor, scale: int) -> Tensor:

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ..errors import printable
 from ..evaluation.evaluation import Evaluation
 from ..io.progress import Event
 from ..metrics.catalogue import METRICS
@@ -48,11 +49,11 @@ class Display:
 
     def show(self, event: Event) -> None:
         """What a job tells."""
-        self.progress.update(self.task, completed=event.done, description=event.label, note=event.note)
+        self.progress.update(self.task, completed=event.done, description=printable(event.label), note=event.note)
         if event.failure:
-            click.echo(f"failed: {event.failure}", err=True)
+            click.echo(f"failed: {printable(event.failure)}", err=True)
         elif event.line and not self.quiet and not self.progress.console.is_terminal:
-            click.echo(event.line, err=True)
+            click.echo(printable(event.line), err=True)
 
 
 class TrainDisplay(Display):
@@ -102,7 +103,9 @@ class RunDisplay(Display):
             residual = entry["residual"]
             cells = [_cell(entry.get("metrics") or {}, n) for n in names]
             seconds = f"{entry['seconds']:.1f}"
-            table.add_row(escape(entry["stem"]), *cells, "" if residual is None else f"{residual:.4f}", seconds)
+            table.add_row(
+                escape(printable(entry["stem"])), *cells, "" if residual is None else f"{residual:.4f}", seconds
+            )
         if len(entries) > 1 and names:
             table.add_section()
             table.add_row("mean", *(_cell(average, n) for n in names), "", "")

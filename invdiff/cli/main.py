@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import sys
 import traceback
@@ -12,7 +13,7 @@ from typing import Any
 
 import click
 
-from ..errors import InvdiffError, one_line
+from ..errors import InvdiffError, one_line, printable
 
 EXIT_SOME_FAILED, EXIT_USER, EXIT_FAULT, EXIT_INTERRUPTED = 1, 2, 70, 130
 
@@ -26,11 +27,19 @@ class Commands(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         self.debug = False
         kwargs["standalone_mode"] = False
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(
+                stream, io.TextIOWrapper
+            ):  # what the terminal's encoding has no sign for is no reason to stop
+                stream.reconfigure(errors="replace")
         try:
             code = super().main(*args, **kwargs)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             sys.exit(EXIT_USER)
+        except BrokenPipeError:  # whoever read the output has gone
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(EXIT_SOME_FAILED)
         except click.Abort:
             click.echo("interrupted", err=True)
             sys.exit(EXIT_INTERRUPTED)
@@ -38,7 +47,7 @@ class Commands(click.Group):
             if self.debug:
                 traceback.print_exc()
             line, code = _explained(error)
-            click.echo(f"error: {' '.join(line.split())}", err=True)
+            click.echo(f"error: {printable(line)}", err=True)
             sys.exit(code)
         sys.exit(code if isinstance(code, int) else 0)
 

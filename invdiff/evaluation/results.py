@@ -147,7 +147,7 @@ class Results:
         writer.writerow([*KEYS, BORDER, *METRICS])
         for row in rows:
             numbers = (row.values.get(name, "") for name in METRICS)
-            writer.writerow([*asdict(row.place).values(), self.luma_border, *numbers])
+            writer.writerow([*map(_as_text, asdict(row.place).values()), self.luma_border, *numbers])
         write_atomic(self.folder / "results.csv", table.getvalue())
 
 
@@ -156,9 +156,23 @@ def read_csv(path: Path) -> list[Row]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
-            return [Row(Place(*(r[k] for k in KEYS)), "", {n: r[n] for n in METRICS if r[n]}) for r in reader]
+            return [
+                Row(Place(*(_from_text(r[k]) for k in KEYS)), "", {n: r[n] for n in METRICS if r[n]}) for r in reader
+            ]
     except (OSError, ValueError, KeyError, csv.Error):
         raise InvdiffError(f"{path}: not readable as a results.csv") from None
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
+
+
+def _as_text(cell: str) -> str:
+    """A name that a spreadsheet would take for a formula gets an apostrophe in front."""
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
+
+
+def _from_text(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") else cell
 
 
 def mean(rows: Iterable[Row], column: str) -> float | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..metrics.catalogue import captions
 from .results import Row
-from .tables import Fid, columns_of, full_table, groups_of, paper_table
+from .tables import Fid, columns_of, full_table, groups_of, paper_table, plain
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Summary:
 
     def markdown(self, rows: Sequence[Row], luma_border: int) -> str:
         """Both tables, what they rest on, and what is left out of them."""
-        facts, table = "".join(f"{fact}\n\n" for fact in self.facts), paper_table(rows, luma_border, self.fid)
-        parts = [f"# {self.name}\n\n{facts}{table.markdown()}"]
+        facts = "".join(f"{plain(fact)}\n\n" for fact in self.facts)
+        parts = [f"# {plain(self.name)}\n\n{facts}{paper_table(rows, luma_border, self.fid).markdown()}"]
         parts.append("Conventions: " + "; ".join(self.conventions(rows, luma_border)) + ".\n")
         for group in groups_of(rows):
-            parts += [f"## {group[0]}, kernels {group[1]}\n", full_table(rows, group).markdown()]
+            parts += [f"## {plain(f'{group[0]}, kernels {group[1]}')}\n", full_table(rows, group).markdown()]
         if self.failures:
-            parts.append("Left out:\n\n" + "".join(f"- {failure}\n" for failure in self.failures))
+            parts.append("Left out:\n\n" + "".join(f"- {plain(failure)}\n" for failure in self.failures))
         return "\n".join(parts)

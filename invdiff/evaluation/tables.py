@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..errors import printable
 from ..metrics.catalogue import FID, METRICS, number, title
 from .results import Row, mean
 
@@ -27,6 +28,14 @@ def columns_of(rows: Sequence[Row]) -> list[str]:
     return [name for name in METRICS if any(r.values.get(name) for r in rows)]
 
 
+_MARKUP = str.maketrans({c: "\\" + c for c in "\\|`*[]<>"})
+
+
+def plain(text: str) -> str:
+    """Foreign text as Markdown shows it and nothing more: no HTML, no links, no cells of its own."""
+    return printable(text).translate(_MARKUP)
+
+
 @dataclass(frozen=True)
 class Table:
     """Cells as text: a head, and lines as long as it."""
@@ -35,9 +44,7 @@ class Table:
     body: list[list[str]]
 
     def markdown(self) -> str:
-        head, *body = (
-            "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in (self.head, *self.body)
-        )
+        head, *body = ("| " + " | ".join(map(plain, line)) + " |" for line in (self.head, *self.body))
         return "\n".join([head, "|---" * len(self.head) + "|", *body]) + "\n"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +20,7 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "DIB", "GIF", "AVIF", "JPEG2000", "PPM", "TGA")
 """Pillow's decoders that a file may reach. A suffix says nothing of what is inside: without this list a photo that is
 PostScript would be run by Ghostscript."""
+_MAX_PIXELS = 100_000_000
 SAMPLES = {"astronaut": "astronaut", "cat": "chelsea", "coffee": "coffee", "face": "astronaut"}
 """Photos that come with scikit-image, and its names for them; ``face`` is the astronaut's, 256x256."""
 
@@ -133,7 +136,20 @@ def from_pil(picture: Image.Image) -> Photo:
 def open_picture(path: Path) -> Image.Image:
     """A picture, not yet decoded, by one of :data:`FORMATS`. Every file that is taken for a picture is opened here."""
     Image.init()
-    return Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we have a limit of our own
+        picture = Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
+    _refuse_bomb(*picture.size)
+    return picture
+
+
+def _refuse_bomb(width: int, height: int) -> None:
+    """Small files can claim any size: refuse it before memory is asked for."""
+    limit = int(os.environ.get("INVDIFF_MAX_PIXELS") or _MAX_PIXELS)
+    if width * height > limit:
+        raise ImageError(
+            f"{width}x{height} are more than {limit:,} pixels; INVDIFF_MAX_PIXELS, in the environment, allows more"
+        )
 
 
 def load(path: Path) -> Photo:
@@ -164,6 +180,7 @@ def _deep_tiff(path: Path) -> np.ndarray | None:
     try:
         with tifffile.TiffFile(path) as file:
             page = file.pages.first
+            _refuse_bomb(page.imagewidth, page.imagelength)
             if page.dtype != np.uint16 or page.photometric != tifffile.PHOTOMETRIC.RGB:
                 return None
             array = page.asarray()
@@ -171,6 +188,8 @@ def _deep_tiff(path: Path) -> np.ndarray | None:
                 array = np.moveaxis(array, 0, -1)
             tag = page.tags.get("Orientation")
             return _upright(array, int(tag.value) if tag else 1)
+    except ImageError:
+        raise
     except Exception:  # a damaged file makes the reader raise almost anything; Pillow says what is wrong with it
         return None
 
@@ -219,4 +238,6 @@ def list_pictures(path: Path, *, recursive: bool = False) -> list[Path]:
         return found
     if not path.exists():
         raise ImageError(f"{path}: no such file or folder")
+    if not path.is_file():
+        raise ImageError(f"{path}: neither a file nor a folder")
     return [path]

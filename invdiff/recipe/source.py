@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -13,7 +14,21 @@ from ..errors import RecipeError, one_line, suggest
 
 Key = tuple[str | int, ...]
 _DEEPEST = 20
+_LONGEST = 1_000_000
+_MOST = 20_000
+"""Values that a recipe may hold, those that aliases repeat counted each time."""
+_LONGEST_CHAIN = 32
+"""Recipes that may extend one another."""
 _CHOICES = ("kind", "family")  # keys that say what the others beside them mean
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe, and ``1e-3`` is a number (YAML 1.2); PyYAML's own wants ``1.0e-3`` (YAML 1.1)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 @dataclass(frozen=True)
@@ -39,15 +54,25 @@ class Source:
         self.path = path
         self.places: dict[Key, str] = {}
         self.overridden: dict[Key, Change] = {}
+        if len(text) > _LONGEST:
+            raise RecipeError(f"{path}: larger than a recipe ever is ({len(text):,} characters, at most {_LONGEST:,})")
         try:
-            node = yaml.compose(text, Loader=yaml.SafeLoader)
-            self.data: Any = yaml.safe_load(text)
+            node = yaml.compose(text, Loader=_Loader)
+            bomb = _bomb_in(node)
+            if bomb is not None:
+                raise RecipeError(
+                    f"{path}:{bomb.start_mark.line + 1}: more than {_MOST:,} values, counting what aliases repeat; "
+                    "does an alias refer to itself?"
+                )
+            self.data: Any = _built(node)
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             place = f":{mark.line + 1}" if mark else ""
             raise RecipeError(f"{path}{place}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
-        except ValueError as error:  # a date that is none
-            raise RecipeError(f"{path}: not valid YAML: {error}") from None
+        except ValueError as error:  # a date that is none, a number of thousands of digits
+            raise RecipeError(f"{path}: not valid YAML: {one_line(error)}") from None
+        except RecursionError:
+            raise RecipeError(f"{path}: nested too deep") from None
         if not isinstance(self.data, dict):
             raise RecipeError(f"{path}:1: a recipe is a mapping of keys such as 'name' and 'degradation'")
         self._walk(node, ())
@@ -74,6 +99,8 @@ class Source:
             circle, there = below.resolve() in chain, below.is_file()
         except (OSError, ValueError, RuntimeError) as error:  # a name too long, a link to itself
             raise RecipeError(f"{place}: no such recipe ({one_line(error)})") from None
+        if len(chain) >= _LONGEST_CHAIN:
+            raise RecipeError(f"{place}: more than {_LONGEST_CHAIN} recipes extend one another")
         if circle:
             raise RecipeError(f"{place}: {below} extends itself in a circle")
         if not there:
@@ -161,8 +188,14 @@ class Source:
         if first["type"] == "missing":
             message = "missing"
         elif first["type"] not in ("value_error",):
-            message = f"{message[:1].lower()}{message[1:]}, got {first['input']!r}"
+            message = f"{message[:1].lower()}{message[1:]}, got {_short(first['input'])}"
         return f"{self.where(key)}: {message}"
+
+
+def _short(value: Any) -> str:
+    """A refused value as messages show it."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]} ... ({len(text):,} characters)"
 
 
 def _merged(below: Any, above: Any, key: Key, replaced: list[Key]) -> Any:
@@ -203,14 +236,41 @@ def parse_assignment(change: str | Change) -> tuple[str, Any]:
     if not equals or not name.strip():
         raise RecipeError(f"{change}: write it as key=value, such as sampler.steps=50")
     try:
-        return name.strip(), yaml.safe_load(text)
+        node = yaml.compose(text, Loader=_Loader)
+        if _bomb_in(node) is not None:
+            raise ValueError
+        return name.strip(), _built(node)
     except (yaml.YAMLError, ValueError):  # the latter for a date that is none
         raise RecipeError(f"{change}: the value is not valid YAML") from None
+    except RecursionError:
+        raise RecipeError(f"{change}: the value is nested too deep") from None
 
 
 def key_of(name: str) -> Key:
     """``guidance.0.strength`` in its parts; a number steps into a list."""
-    return tuple(int(part) if part.isdigit() else part for part in name.split("."))
+    return tuple(int(part) if re.fullmatch("[0-9]{1,9}", part) else part for part in name.split("."))
+
+
+def _built(node: yaml.Node | None) -> Any:
+    """The plain values of a tree."""
+    return None if node is None else _Loader("").construct_document(node)
+
+
+def _bomb_in(node: yaml.Node | None) -> yaml.Node | None:
+    """A value at the top of a tree whose aliases unfold to more than a recipe holds ("billion laughs"), or None."""
+    tops = [pair[1] for pair in node.value] if isinstance(node, yaml.MappingNode) else [node] if node else []
+    for top in tops:
+        left, waiting = _MOST, [top]
+        while waiting and left:
+            left -= 1
+            found = waiting.pop()
+            if isinstance(found, yaml.MappingNode):
+                waiting += [inner for pair in found.value for inner in pair]
+            elif isinstance(found, yaml.SequenceNode):
+                waiting += found.value
+        if waiting:
+            return top
+    return None
 
 
 def dotted(key: Key) -> str:

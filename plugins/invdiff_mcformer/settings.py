@@ -9,7 +9,9 @@ from pydantic import Field, field_validator, model_validator
 from invdiff.prior import PriorSettings
 from invdiff.settings import Float, Int, Settings
 
-Positive = Annotated[Int, Field(gt=0)]
+Positive = Annotated[Int, Field(gt=0, le=4096)]
+"""Limits far beyond any network in use: a weights file that claims more must not keep the machine busy."""
+Few = Annotated[Int, Field(gt=0, le=256)]
 Four = tuple[Positive, Positive, Positive, Positive]
 
 
@@ -20,7 +22,7 @@ class Estimator(Settings):
     """``spectral``: pairs of sharp and blurred features and their quotient in Fourier space, for motion."""
     channels: Positive = 48
     """Width of its convolutions."""
-    strides: tuple[Positive, ...] = (1, 1, 1, 2, 1, 1)
+    strides: Annotated[tuple[Few, ...], Field(max_length=64)] = (1, 1, 1, 2, 1, 1)
     """Of ``pooled``: one for each convolution."""
     maps: Positive = 8
     """Of ``spectral``: pairs of features."""
@@ -31,17 +33,17 @@ class Estimator(Settings):
 class Network(Settings):
     """The shape of the network. The defaults are the paper's: 26,509,267 parameters."""
 
-    kernel_size: Positive = 21
+    kernel_size: Few = 21
     """Side of the kernel that it estimates, odd."""
     channels: Four = (48, 96, 192, 384)
     """Width of the four levels."""
-    blocks: Four = (2, 3, 6, 8)
+    blocks: tuple[Few, Few, Few, Few] = (2, 3, 6, 8)
     """Transformer blocks of the four levels, on the way down as on the way up."""
     heads: Four = (1, 2, 4, 8)
     """Attention heads of the four levels."""
-    refinement: Annotated[Int, Field(ge=0)] = 2
+    refinement: Annotated[Int, Field(ge=0, le=256)] = 2
     """Blocks after the last level."""
-    expansion: Annotated[Float, Field(gt=0)] = 2.66
+    expansion: Annotated[Float, Field(gt=0, le=64)] = 2.66
     """Width of the feed-forward layers, in widths of their level."""
     unshuffle: Literal[1, 2, 4] = 1
     """Work on a grid this many times coarser: much cheaper, as pixels become channels."""
@@ -116,7 +118,7 @@ class MCFormerSettings(PriorSettings):
     """Spread of clean minus lifted images in ``value_range``, for ``residual``."""
     value_range: tuple[Float, Float] = (0.0, 1.0)
     """Range of images in the diffusion, low and high."""
-    timesteps: Annotated[Int, Field(ge=1)] = 1000
+    timesteps: Annotated[Int, Field(ge=1, le=1_000_000)] = 1000
     """Length of the noise schedule."""
     beta_start: Annotated[Float, Field(gt=0, lt=1)] = 1e-4
     """Its first beta."""
