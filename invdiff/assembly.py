@@ -11,7 +11,7 @@ from typing import Any
 
 from .components.build import build, build_untrained_prior, build_weighted_prior
 from .components.discovery import registry
-from .components.weights import find_weights
+from .components.weights import find_weights, take_over
 from .components.weights import load_prior as read_prior
 from .errors import RecipeError, WeightsError
 from .metrics.cost import Cost, cost
@@ -88,16 +88,21 @@ def build_trainer(
     overrides: Sequence[str | Change] = (),
     seed: int | None = None,
     device: str = "auto",
+    validate: Path | None = None,
 ) -> Trainer:
-    """A training run of a recipe with a ``train`` section; ``data`` replaces its folders of photos."""
+    """A training run of a recipe with a ``train`` section; ``data`` replaces its folders of photos.
+
+    ``validate`` is a folder of pictures to measure on while it learns.
+    """
     found = read(recipe, overrides, seed)
     if found.train is None:
         raise RecipeError(f"{found.path}: the recipe has no 'train' section")
     prior, degradation = build_untrained_prior(found.prior, found.seed), build(found.degradation)
     with _placed(found):
         check_fit(prior, degradation)
+    left = take_over(prior, found.train.start, registry()) if found.train.start is not None else []
     resolved = found.resolved()
-    return Trainer(
+    trainer = Trainer(
         prior,
         degradation,
         found.train.model_copy(update={"data": list(data)}) if data else found.train,
@@ -106,7 +111,12 @@ def build_trainer(
         seed=found.seed,
         device=choose_device(device),
         note={name: resolved[name] for name in ("name", "seed", "degradation", "prior")},
+        validate=validate,
     )
+    if left:
+        some = ", ".join(left[:4]) + (f" and {len(left) - 4} more" if len(left) > 4 else "")
+        trainer.notes.append(f"start: {len(left)} tensors do not fit and begin anew: {some}")
+    return trainer
 
 
 def recipe_cost(recipe: str | os.PathLike[str], size: int, overrides: Sequence[str | Change] = ()) -> Cost:

@@ -15,6 +15,7 @@ class Stream(IntEnum):
 
     TRAINING_STEP = 1
     TRAINING_PREPARATION = 2
+    VALIDATION = 3
     CROP_ORDER = 10
     CROP_PLACE = 11
     SAMPLING = 20

@@ -68,6 +68,7 @@ train:
   crop: 32
   learning_rate: 2e-3
   decay: none
+  precision: float32
   log_every: 1
   checkpoint_every: 100
 """

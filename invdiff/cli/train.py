@@ -14,20 +14,38 @@ from .main import Common, common_options, main, recipe_argument
 @recipe_argument
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
 @click.option("--data", multiple=True, type=click.Path(path_type=Path), help="Folder of photos; repeatable.")
+@click.option("--validate", type=click.Path(path_type=Path), help="Folder of pictures to measure on while it learns.")
 @click.option("--resume", is_flag=True, help="Go on from the folder's checkpoint.")
+@click.option(
+    "--cooldown", type=click.IntRange(min=1), help="With --resume: let the rate fall over so many steps, and end."
+)
 @common_options
-def train(recipe: str, output: Path, data: tuple[Path, ...], resume: bool, common: Common) -> None:
+def train(
+    recipe: str,
+    output: Path,
+    data: tuple[Path, ...],
+    validate: Path | None,
+    resume: bool,
+    cooldown: int | None,
+    common: Common,
+) -> None:
     """Train RECIPE's prior on folders of photos (Algorithm 1)."""
     from ..assembly import build_trainer
     from .display import TrainDisplay
 
     folders = [str(folder) for folder in data]
-    trainer = build_trainer(recipe, output, folders, common.overrides, common.seed, common.device)
+    if cooldown is not None and not resume:
+        raise InvdiffError("--cooldown ends a run that is there: it goes with --resume")
+    trainer = build_trainer(recipe, output, folders, common.overrides, common.seed, common.device, validate)
     if resume:
         trainer.resume()
+        if cooldown is not None:
+            trainer.cool_down(cooldown)
     elif trainer.checkpoint.exists():
         raise InvdiffError(f"{trainer.checkpoint}: this folder holds a run: go on with --resume, or choose another -o")
+    for note in () if common.quiet else trainer.notes:
+        click.echo(note, err=True)
     with TrainDisplay(trainer, quiet=common.quiet) as display:
         trainer.run(display.show)
     if not common.quiet:
-        click.echo(f"{trainer.folder / 'weights.safetensors'}: step {trainer.step}, {trainer.seconds:.0f} s")
+        click.echo(f"{trainer.weights}: step {trainer.step}, {trainer.seconds:.0f} s")

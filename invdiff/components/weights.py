@@ -94,6 +94,24 @@ def load_prior(
     return prior.eval().requires_grad_(False)
 
 
+def take_over(prior: PriorNet, weights: str | os.PathLike[str], registry: Registry) -> list[str]:
+    """Copy into a prior what fits of other weights of its kind; the names that keep their fresh values.
+
+    Raises :class:`WeightsError` for weights of another kind of prior, and where nothing fits.
+    """
+    path = find_weights(os.fspath(weights), registry)
+    tensors, header = read_tensors(path)
+    kinds = [c.kind for c in registry.rows() if c.role == "prior" and isinstance(prior, c.cls)]
+    if header.get("kind") not in kinds:
+        raise WeightsError(f"{path}: weights of a '{header.get('kind', 'unknown')}', and this prior is a {kinds[0]}")
+    fresh = prior.state_dict()
+    fitting = {name: t for name, t in tensors.items() if name in fresh and fresh[name].shape == t.shape}
+    if not fitting:
+        raise WeightsError(f"{path}: not one of its tensors fits this prior")
+    prior.load_state_dict({**fresh, **{name: t.to(fresh[name].dtype) for name, t in fitting.items()}})
+    return [name for name in fresh if name not in fitting]
+
+
 def import_checkpoint(source: Path, output: Path, registry: Registry, overrides: Mapping[str, Any]) -> PriorNet:
     """Turn a PyTorch checkpoint of a layout that some prior knows into a weights file of ours (float32).
 

@@ -33,11 +33,13 @@ def find_photos(folders: Sequence[str]) -> list[Path]:
 class PhotoCrops:
     """Random square crops with flips, quarter turns and shrinking, ``(B, 3, crop, crop)`` in [0, 1].
 
-    Each epoch visits every photo once in its own order. Decoded photos are kept in memory, to 4 GiB.
+    Each epoch visits every photo once in its own order. Decoded photos are kept in memory, to 4 GiB. In the place of
+    a photo that cannot be used stands the next one that can; ``broken`` says which, by file, and why.
     """
 
     def __init__(self, files: Sequence[Path], crop: int, rescale: tuple[float, float], seed: int) -> None:
         self.files, self.crop, self.rescale, self.seed = list(files), crop, rescale, seed
+        self.broken: dict[Path, str] = {}
         self._kept: dict[int, Image.Image] = {}
         self._bytes = 0
 
@@ -45,18 +47,25 @@ class PhotoCrops:
         """The batch of a step."""
         return torch.stack([self._crop(step * size + i) for i in range(size)])
 
+    def _usable(self, index: int) -> Image.Image:
+        """The photo of that place in the list, or the next one that can be used."""
+        for further in range(len(self.files)):
+            file = self.files[(index + further) % len(self.files)]
+            if file in self.broken:
+                continue
+            try:
+                return self._photo((index + further) % len(self.files))
+            except ImageError as error:
+                self.broken[file] = str(error)
+        raise TrainingError(f"none of the photos can be used: {next(iter(self.broken.values()))}")
+
     def _photo(self, index: int) -> Image.Image:
         if index in self._kept:
             return self._kept[index]
-        try:
-            pixels = load(self.files[index]).pixels
-        except ImageError as error:
-            raise TrainingError(str(error)) from None
+        pixels = load(self.files[index]).pixels
         photo = Image.fromarray((pixels * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
         if min(photo.size) < self.crop:
-            raise TrainingError(
-                f"{self.files[index]}: {photo.width}x{photo.height} is smaller than a crop of {self.crop}"
-            )
+            raise ImageError(f"{self.files[index]}: {photo.width}x{photo.height} is smaller than a crop of {self.crop}")
         size = 3 * photo.width * photo.height
         if self._bytes + size <= _CACHE_BYTES:
             self._kept[index] = photo
@@ -67,7 +76,7 @@ class PhotoCrops:
         epoch, place = divmod(number, len(self.files))
         order = np.random.default_rng([self.seed, Stream.CROP_ORDER, epoch]).permutation(len(self.files))
         rng = np.random.default_rng([self.seed, Stream.CROP_PLACE, number])
-        photo = self._photo(int(order[place]))
+        photo = self._usable(int(order[place]))
         # Shrinking by f takes a window of crop / f pixels to crop pixels.
         shrink = max(rng.uniform(*self.rescale), self.crop / min(photo.size))
         window = min(round(self.crop / shrink), *photo.size)

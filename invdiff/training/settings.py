@@ -24,6 +24,8 @@ class NoiseLevels(Settings):
 class TrainSettings(Settings):
     """One training run. The defaults are the paper's (Sec. 4.1); ``data`` may come from the command line."""
 
+    start: str | None = None
+    """Weights to begin from, a file or a bundled name: what fits is taken over, and what does not is said."""
     data: list[str] = []
     """Folders of photos, and the folders below them; ``--data`` replaces them."""
     steps: Annotated[Int, Field(ge=1)] = 500_000
@@ -40,6 +42,8 @@ class TrainSettings(Settings):
     """``halve`` every ``halve_every`` steps (the paper), ``cosine`` to a hundredth at the last step, or ``none``."""
     halve_every: Annotated[Int, Field(ge=1)] = 100_000
     """Of ``decay: halve``."""
+    cooldown: Annotated[Int, Field(ge=0)] = 0
+    """Steps at the end over which the rate falls to nothing, on top of ``decay``: with ``decay: none`` a trapezoid."""
     warmup: Annotated[Int, Field(ge=0)] = 0
     """Steps over which the rate rises from nothing."""
     clip: Annotated[Float, Field(gt=0)] = 1.0
@@ -53,11 +57,13 @@ class TrainSettings(Settings):
     noise: NoiseLevels = NoiseLevels()
     """Which noise levels are visited how often."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """``auto``: bfloat16 autocast on CUDA, float32 elsewhere."""
+    """``auto``: what a short measurement finds faster where there are units for bfloat16, float32 elsewhere."""
     compile: bool = False
     """``torch.compile`` the network."""
     channels_last: bool = False
     """Keep images with their channels last in memory: faster on most processors."""
+    validate_every: Annotated[Int, Field(ge=1)] = 1000
+    """Steps between measurements on the pictures of ``--validate``."""
     checkpoint_every: Annotated[Int, Field(ge=1)] = 1000
     """Steps between checkpoints."""
     log_every: Annotated[Int, Field(ge=1)] = 50
@@ -76,8 +82,10 @@ def learning_rate(settings: TrainSettings, step: int) -> float:
     """The rate of a step, counted from 0."""
     rate = settings.learning_rate * min(1.0, (step + 1) / max(settings.warmup, 1))
     if settings.decay == "halve":
-        return rate * 0.5 ** (step // settings.halve_every)
+        rate *= 0.5 ** (step // settings.halve_every)
     if settings.decay == "cosine":
         angle = torch.pi * torch.tensor(step / settings.steps, dtype=torch.float64)
-        return rate * (0.01 + 0.99 * 0.5 * (1 + float(angle.cos())))
+        rate *= 0.01 + 0.99 * 0.5 * (1 + float(angle.cos()))
+    if settings.cooldown:
+        rate *= min(1.0, (settings.steps - step) / settings.cooldown)
     return rate

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,12 +29,22 @@ from ..io.tensors import read_tensors
 from ..prior import PriorNet
 from ..seeds import Stream, stream
 from .crops import PhotoCrops, find_photos
+from .interrupts import interrupts_between_steps
+from .log import Log
 from .loss import draw_times, losses
+from .precision import choose_bfloat16
 from .settings import TrainSettings, learning_rate
+from .validation import Validation
+
+_FUSED = ("cpu", "cuda", "mps")  # where torch has Adam in one call
 
 
 class Trainer:
-    """One run in one folder: ``checkpoint.safetensors``, ``weights.safetensors`` (EMA) and ``log.jsonl``."""
+    """One run in one folder: ``checkpoint.safetensors``, ``weights.safetensors`` (EMA) and ``log.jsonl``.
+
+    With a folder to ``validate`` on, ``best.safetensors`` are the averaged weights that restored its pictures best,
+    and ``log.svg`` shows how that went. ``notes`` are lines on how the run was set up.
+    """
 
     def __init__(
         self,
@@ -48,19 +57,21 @@ class Trainer:
         seed: int,
         device: torch.device,
         note: dict[str, Any],
+        validate: Path | None = None,
     ) -> None:
+        self.notes: list[str] = []
+        self.cooling = False
         self.settings, self.folder, self.kind, self.seed = settings, make_folder(folder), kind, seed
         self.degradation, self.device, self.note = degradation, device, note
         # Resuming with other settings would be another run, unless they change nothing that is learned.
-        free = {"steps", "data", "workers", "log_every", "checkpoint_every"}
+        free = {"steps", "data", "workers", "log_every", "checkpoint_every", "validate_every", "cooldown"}
         self.identity = json.dumps({**note, "train": settings.model_dump(mode="json", exclude=free)})
         layout = torch.channels_last if settings.channels_last else torch.contiguous_format
         prior.prepare(degradation, stream(seed, Stream.TRAINING_PREPARATION))
         self.prior = prior.to(device).to(memory_format=layout).train()  # type: ignore[call-overload]
         self.ema = {name: value.detach().clone() for name, value in self.prior.state_dict().items()}
-        self.optimizer = Adam(self.prior.parameters(), lr=settings.learning_rate)
+        self.optimizer = Adam(self.prior.parameters(), lr=settings.learning_rate, fused=device.type in _FUSED)
         self.model: Callable[..., Any] = torch.compile(self.prior) if settings.compile else self.prior
-        self.bfloat16 = settings.precision == "bfloat16" or (settings.precision == "auto" and device.type == "cuda")
         step = math.lcm(degradation.scale, prior.spec.multiple)
         if settings.crop % step:
             raise TrainingError(f"train.crop: {settings.crop} must divide by {step} for this operator and prior")
@@ -69,12 +80,46 @@ class Trainer:
         except ImageError as error:
             raise TrainingError(f"train.crop: {error}") from None
         self.photos = PhotoCrops(find_photos(settings.data), settings.crop, settings.rescale, seed)
+        self.validation: Validation | None = None
+        if validate is not None:
+            try:
+                self.validation = Validation(validate, degradation, prior, settings.crop, seed)
+            except ImageError as error:
+                raise TrainingError(f"--validate: {error}") from None
+        self.best = -math.inf
+        self.log = Log(self.folder)
         self.step = 0
         self.seconds = 0.0
+        self.bfloat16 = settings.precision == "bfloat16"
+        if settings.precision == "auto":
+            self.bfloat16, why = choose_bfloat16(self.prior, settings, device)
+            self.notes.append(why)
 
     @property
     def checkpoint(self) -> Path:
-        return self.folder / "checkpoint.safetensors"
+        """Where the state is kept; that of a stable run stays as it is while a copy of it cools down."""
+        return self.folder / ("cooldown.safetensors" if self.cooling else "checkpoint.safetensors")
+
+    @property
+    def weights(self) -> Path:
+        """Where the averaged weights are kept; cooled ones have a name of their own."""
+        return self.folder / ("cooled.safetensors" if self.cooling else "weights.safetensors")
+
+    def cool_down(self, steps: int) -> None:
+        """End a run well: let the rate fall to nothing over so many steps, from where the run stands.
+
+        The run's own checkpoint stays, so that it can go on later as if it had not cooled down. A cooldown that was
+        interrupted goes on.
+        """
+        if self.settings.decay == "cosine":
+            raise TrainingError("--cooldown: a rate that falls by 'decay: cosine' has cooled down by itself at the end")
+        begun = self.step
+        self.settings = self.settings.model_copy(update={"steps": begun + steps, "cooldown": steps})
+        self.cooling = True
+        if self.checkpoint.exists():
+            _, header = read_tensors(self.checkpoint)
+            if (header.get("begun"), header.get("ends")) == (str(begun), str(begun + steps)):
+                self.resume()
 
     def save(self) -> None:
         """Write the checkpoint and the EMA weights, each atomically."""
@@ -83,12 +128,29 @@ class Trainer:
         for i, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"adam.{i}.{name}": value for name, value in state.items()}
         header = {"step": str(self.step), "seconds": str(self.seconds), "identity": self.identity}
+        header |= {"best": str(self.best), "precision": "bfloat16" if self.bfloat16 else "float32"}
+        if self.cooling:
+            ends = self.settings.steps
+            header |= {"begun": str(ends - self.settings.cooldown), "ends": str(ends)}
         write_atomic(self.checkpoint, encode({n: v.contiguous().cpu() for n, v in tensors.items()}, header))
+        self._save_weights(self.weights.name)
+
+    def _save_weights(self, name: str) -> None:
+        note = {**self.note, "step": self.step, "seconds": round(self.seconds, 1)}
+        with self._averaged() as prior:
+            save_prior(prior, self.kind, self.folder / name, note=note)
+
+    @contextlib.contextmanager
+    def _averaged(self) -> Iterator[PriorNet]:
+        """The prior with its averaged weights, in evaluation mode."""
         current = {name: value.clone() for name, value in self.prior.state_dict().items()}
         self.prior.load_state_dict(self.ema)
-        note = {**self.note, "step": self.step, "seconds": round(self.seconds, 1)}
-        save_prior(self.prior, self.kind, self.folder / "weights.safetensors", note=note)
-        self.prior.load_state_dict(current)
+        self.prior.eval()
+        try:
+            yield self.prior
+        finally:
+            self.prior.train()
+            self.prior.load_state_dict(current)
 
     def resume(self) -> None:
         """Take up the folder's checkpoint: the run goes on as if it had never stopped."""
@@ -106,10 +168,11 @@ class Trainer:
             packed["state"].setdefault(int(index), {})[part] = value
         self.optimizer.load_state_dict(packed)
         self.step, self.seconds = int(header["step"]), float(header["seconds"])
-        log = self.folder / "log.jsonl"
-        if log.exists():  # lines after the checkpoint will be written again
-            kept = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= self.step]
-            write_atomic(log, "".join(f"{line}\n" for line in kept))
+        self.best = float(header.get("best", "-inf"))
+        if self.settings.precision == "auto":  # measured once a run: another answer would be another run
+            self.bfloat16 = header.get("precision") == "bfloat16"
+        self.log.forget_after(self.step)
+        self._save_weights(self.weights.name)  # a kill may have come between the two files
 
     def run(self, tell: Tell = nobody) -> None:
         """Train to the end, or until Ctrl-C, which waits for the end of the step and leaves a checkpoint.
@@ -117,13 +180,13 @@ class Trainer:
         Stops at a non-finite loss; the last checkpoint on disk is from before it.
         """
         if self.step == 0:
-            (self.folder / "log.jsonl").unlink(missing_ok=True)
-        with _interrupts_between_steps() as interrupted:
+            self.log.clear()
+        with interrupts_between_steps() as interrupted:
             self._run(tell, interrupted)
 
     def _run(self, tell: Tell, interrupted: threading.Event) -> None:
         started, since, parts, count = time.monotonic(), time.monotonic(), torch.zeros(3), 0
-        seconds = self.seconds
+        seconds, settings, told = self.seconds, self.settings, 0
         for x in self._batches():
             values = self._one_step(x)
             if not bool(values.isfinite().all()):
@@ -132,31 +195,59 @@ class Trainer:
             self.step += 1
             self.seconds = seconds + time.monotonic() - started
             parts, count = parts + values, count + 1
-            if self.step % self.settings.log_every == 0 or self.step == self.settings.steps:
+            for failure in list(self.photos.broken.values())[told:]:
+                told += 1
+                tell(Event(self.step, settings.steps, "training", failure=f"left out: {failure}"))
+            if self.step % settings.log_every == 0 or self.step == settings.steps:
                 now = time.monotonic()
-                total, image, parameter = (parts / count).tolist()
-                rate = count * self.settings.batch / (now - since)
-                record = {
-                    "step": self.step,
-                    "steps": self.settings.steps,
-                    "loss": total,
-                    "image_loss": image,
-                    "parameter_loss": parameter,
-                    "learning_rate": learning_rate(self.settings, self.step - 1),
-                    "images_per_second": rate,
-                    "seconds": round(self.seconds, 1),
-                }
-                with open(self.folder / "log.jsonl", "a") as log:
-                    log.write(json.dumps(record) + "\n")
-                note = f"image {image:.4f}  parameters {parameter:.4f}  {rate:.1f} img/s"
-                line = f"step {self.step}/{self.settings.steps}  {note}"
-                tell(Event(self.step, self.settings.steps, "training", note, line=line))
+                self._record(parts / count, count * settings.batch / (now - since), tell)
                 since, parts, count = now, torch.zeros(3), 0
-            last = self.step == self.settings.steps or interrupted.is_set()
-            if self.step % self.settings.checkpoint_every == 0 or last:
+            last = self.step == settings.steps or interrupted.is_set()
+            if self.validation and (self.step % settings.validate_every == 0 or self.step == settings.steps):
+                self._validate(tell)
+            if self.step % settings.checkpoint_every == 0 or last:
                 self.save()
             if interrupted.is_set():
                 raise KeyboardInterrupt
+
+    def _record(self, parts: Tensor, rate: float, tell: Tell) -> None:
+        total, image, parameter = parts.tolist()
+        settings = self.settings
+        self.log.append(
+            {
+                "step": self.step,
+                "steps": settings.steps,
+                "loss": total,
+                "image_loss": image,
+                "parameter_loss": parameter,
+                "learning_rate": learning_rate(settings, self.step - 1),
+                "images_per_second": rate,
+                "seconds": round(self.seconds, 1),
+            }
+        )
+        note = f"image {image:.4f}  parameters {parameter:.4f}  {rate:.1f} img/s"
+        self._tell(tell, note)
+
+    def _tell(self, tell: Tell, note: str) -> None:
+        steps = self.settings.steps
+        tell(Event(self.step, steps, "training", note, line=f"step {self.step}/{steps}  {note}"))
+
+    def _validate(self, tell: Tell) -> None:
+        """Measure the averaged weights, keep them if they are the best so far, draw the curve."""
+        assert self.validation is not None
+        with self._averaged() as prior:
+            found = self.validation(prior, self.device)
+        self.log.append({"step": self.step, "validation": {name: round(value, 5) for name, value in found.items()}})
+        if found["psnr_y"] > self.best:
+            self.best = found["psnr_y"]
+            self._save_weights("best.safetensors")
+        self.log.draw(self.validation.baseline["psnr_y"])
+        note = f"validation {found['psnr_y']:.2f} dB ({found['gain']:+.2f})"
+        tell(
+            Event(
+                self.step, self.settings.steps, "training", note, line=f"step {self.step}/{self.settings.steps}  {note}"
+            )
+        )
 
     def _one_step(self, x: Tensor) -> Tensor:
         settings = self.settings
@@ -175,10 +266,9 @@ class Trainer:
             group["lr"] = learning_rate(settings, self.step)
         self.optimizer.step()
         decay = min(settings.ema, (1 + self.step) / (10 + self.step))
+        floats = {name: value for name, value in self.prior.state_dict().items() if value.is_floating_point()}
         with torch.no_grad():
-            for name, value in self.prior.state_dict().items():
-                if value.is_floating_point():
-                    self.ema[name].lerp_(value, 1 - decay)
+            torch._foreach_lerp_([self.ema[name] for name in floats], list(floats.values()), 1 - decay)
         return values
 
     def _batches(self) -> Iterator[Tensor]:
@@ -197,22 +287,3 @@ class Trainer:
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-@contextlib.contextmanager
-def _interrupts_between_steps() -> Iterator[threading.Event]:
-    """Ctrl-C sets the event instead of raising in the middle of an update; a second one raises at once."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def note(number: int, frame: Any) -> None:
-        event.set()
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, before)

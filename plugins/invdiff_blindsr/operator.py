@@ -20,6 +20,7 @@ from invdiff.blur import (
 from invdiff.degradation import Degradation, DegradationSettings, KernelSpace
 from invdiff.settings import Int
 
+from .camera import Camera
 from .kernels import Family, Isotropic
 
 
@@ -36,6 +37,9 @@ class BlindSRSettings(DegradationSettings):
     """``bicubic``: antialiased, MATLAB's imresize. ``stride``: every scale-th pixel from the first."""
     quantize: bool = True
     """Clip to [0, 1] and round to 8 bits, as a saved photo is."""
+
+    camera: Camera | None = None
+    """Noise and JPEG after the optics, drawn for each measurement: for training priors that people's photos need."""
 
     @field_validator("kernel_size")
     @classmethod
@@ -88,6 +92,11 @@ class BlindSR(Degradation[BlindSRSettings]):
         else:
             spread = downsample_bicubic_adjoint(y, self.scale)
         return blur_adjoint(spread, theta, self.settings.padding)
+
+    def corrupt(self, y: Tensor, generator: torch.Generator) -> Tensor:
+        if self.settings.camera is None:
+            return super().corrupt(y, generator)
+        return torch.stack([self.settings.camera.photographed(one, generator) for one in y])
 
     def lift(self, y: Tensor) -> Tensor:
         return upsample_bicubic(y, self.scale)

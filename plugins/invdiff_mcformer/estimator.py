@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +15,9 @@ from .settings import Estimator, Network
 class KernelEstimator(nn.Module):
     """5x5 convolutions over ``(B, C, h, w)``, averaged over space, to what the head makes of it.
 
-    The authors' network has six of them, the fourth with stride 2 (the paper's text says four).
+    The authors' network has six of them, the fourth with stride 2 (the paper's text says four). With ``pooling:
+    weighted`` the features say themselves, channel by channel, where in the image they are to be believed: a flat
+    wall tells nothing of a kernel.
     """
 
     def __init__(self, settings: Estimator, in_channels: int, head: nn.Module) -> None:
@@ -23,10 +27,19 @@ class KernelEstimator(nn.Module):
         for i, stride in enumerate(settings.strides):
             layers += [nn.Conv2d(widths[i], widths[i + 1], 5, stride=stride, padding=2), nn.LeakyReLU(0.2)]
         self.features = nn.Sequential(*layers)
+        self.weights: nn.Conv2d | None = None
+        if settings.pooling == "weighted":
+            self.weights = nn.Conv2d(widths[-1], widths[-1], 1)
+            nn.init.zeros_(self.weights.weight)  # training starts from the plain mean
+            nn.init.zeros_(cast(Tensor, self.weights.bias))
         self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x).mean(dim=(-2, -1)))
+        features = self.features(x)
+        if self.weights is None:
+            return self.head(features.mean(dim=(-2, -1)))
+        weights = self.weights(features).sigmoid()
+        return self.head((weights * features).sum(dim=(-2, -1)) / weights.sum(dim=(-2, -1)))
 
 
 class SoftmaxHead(nn.Module):

@@ -24,6 +24,8 @@ class Estimator(Settings):
     """Width of its convolutions."""
     strides: Annotated[tuple[Few, ...], Field(max_length=64)] = (1, 1, 1, 2, 1, 1)
     """Of ``pooled``: one for each convolution."""
+    pooling: Literal["mean", "weighted"] = "mean"
+    """Of ``pooled``: the plain mean over space (the paper), or one that the features themselves weigh."""
     maps: Positive = 8
     """Of ``spectral``: pairs of features."""
     deconvolve: Annotated[tuple[Annotated[Float, Field(gt=0)], ...], Field(min_length=1)] = (0.03, 0.2)

@@ -213,11 +213,11 @@ def test_training_on_bad_folders(refused, training, photos, tmp_path):
 def test_training_on_photos_that_do_not_serve(refused, training, picture, tmp_path):
     small = picture("small.png", 31, 60, folder=tmp_path / "small")
     message = refused("train", training, "-o", tmp_path / "a", "--data", small.parent, "--quiet")
-    assert message == f"{small}: 60x31 is smaller than a crop of 32"
+    assert message == f"none of the photos can be used: {small}: 60x31 is smaller than a crop of 32"
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "x.png").write_text("hello")
     message = refused("train", training, "-o", tmp_path / "b", "--data", tmp_path / "text", "--quiet")
-    assert message.startswith(f"{tmp_path / 'text' / 'x.png'}: not a picture that can be read")
+    assert message.endswith(f"{tmp_path / 'text' / 'x.png'}: not a picture that can be read")
 
 
 @pytest.mark.parametrize("crop", [30, 36])  # not of the scale; of the scale, not of the network's 16

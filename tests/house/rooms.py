@@ -30,7 +30,10 @@ ROOMS = {
         {"degradation", "errors", "guidance", "io", "prior"},
     ),
     "components": ("plugins found, listed, built; weights", CONTRACT | {"hookspecs", "io", "seeds"}),
-    "training": ("Algorithm 1", {"components", "degradation", "errors", "io", "prior", "seeds", "settings"}),
+    "training": (
+        "Algorithm 1",
+        {"components", "degradation", "errors", "io", "metrics", "prior", "seeds", "settings"},
+    ),
     "recipe": ("YAML to validated settings", {"components", "errors", "sampler", "settings", "training"}),
     "assembly": (
         "from a recipe to a pipeline, a trainer, a cost",

@@ -343,3 +343,21 @@ def test_more_components_than_a_kernel_has_pixels():
 def test_wrong_settings_are_refused(settings, where):
     with pytest.raises(ValidationError, match=where):
         registry().get("prior", "mcformer").cls.Settings.model_validate(settings)
+
+
+def test_weighted_pooling_begins_as_the_mean_and_learns_where_to_look():
+    """At first both estimators agree; with weights, features that say nothing can be silenced."""
+    from invdiff_mcformer.estimator import KernelEstimator, SoftmaxHead
+    from invdiff_mcformer.settings import Estimator
+
+    torch.manual_seed(0)
+    plain = KernelEstimator(Estimator(channels=8, strides=(1, 2)), 6, SoftmaxHead(8, 5))
+    weighted = KernelEstimator(Estimator(channels=8, strides=(1, 2), pooling="weighted"), 6, SoftmaxHead(8, 5))
+    weighted.load_state_dict(plain.state_dict(), strict=False)
+    x = torch.rand(2, 6, 20, 24)
+    torch.testing.assert_close(weighted(x), plain(x))
+    torch.nn.init.normal_(weighted.weights.weight)
+    assert not torch.allclose(weighted(x), plain(x))
+    # A picture twice as long, of the same content, tells the same kernel but for the seam.
+    long = torch.cat([x, x], dim=-1)
+    assert float((weighted(long) - weighted(x)).abs().sum(dim=(1, 2)).max()) < 0.05

@@ -1,0 +1,60 @@
+"""What happens to a photo after the optics: noise of the sensor, and JPEG as cameras and phones write it."""
+
+from __future__ import annotations
+
+import io
+from typing import Annotated
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from invdiff.settings import Float, Int, Settings
+
+Share = Annotated[Float, Field(ge=0, le=1)]
+Quality = Annotated[Int, Field(ge=1, le=100)]
+
+
+class Camera(Settings):
+    """Noise and compression of a part of the measurements, for training: of each, one in three has both."""
+
+    share: Share = 0.25
+    """Part of the measurements that is noisy or compressed; the others are rounded to 8 bits and no more."""
+    noise: tuple[Share, Share] = (0.0, 0.03)
+    """Range of the noise's standard deviation, on [0, 1]."""
+    quality: tuple[Quality, Quality] = (40, 95)
+    """Range of JPEG's quality; colour is halved (4:2:0) in two of three."""
+
+    @field_validator("noise", "quality")
+    @classmethod
+    def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError(f"a range is [low, high], got {list(value)}")
+        return value
+
+    def photographed(self, y: Tensor, generator: torch.Generator) -> Tensor:
+        """A measurement ``(3, h, w)`` as a file holds it, with 8 bits; all draws are the generator's."""
+        chosen, kind, level, grade = torch.rand(4, generator=generator).tolist()
+        coarse = int(torch.randint(3, (), generator=generator)) > 0
+        noisy, compressed = kind < 2 / 3, kind >= 1 / 3
+        if chosen >= self.share:
+            noisy = compressed = False
+        if noisy:
+            sigma = self.noise[0] + (self.noise[1] - self.noise[0]) * level
+            y = y + sigma * torch.randn(y.shape, generator=generator, dtype=y.dtype).to(y.device)
+        pixels = (y.clamp(0, 1) * 255).round()
+        if compressed:
+            quality = round(self.quality[0] + (self.quality[1] - self.quality[0]) * grade)
+            pixels = through_jpeg(pixels.to(torch.uint8), quality, halved=coarse).to(y)
+        return pixels / 255
+
+
+def through_jpeg(pixels: Tensor, quality: int, *, halved: bool) -> Tensor:
+    """``(3, h, w)`` of uint8 written as JPEG and read again; ``halved``: colour at half the resolution (4:2:0)."""
+    file = io.BytesIO()
+    picture = Image.fromarray(pixels.cpu().permute(1, 2, 0).contiguous().numpy())
+    picture.save(file, "JPEG", quality=quality, subsampling=2 if halved else 0)
+    with Image.open(file, formats=["JPEG"]) as found:
+        return torch.from_numpy(np.asarray(found).copy()).permute(2, 0, 1)

@@ -1,0 +1,69 @@
+"""Noise and JPEG after the optics: against Pillow, and by their statistics."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pydantic import ValidationError
+
+from invdiff_blindsr.camera import Camera, through_jpeg
+from invdiff_blindsr.operator import BlindSR, BlindSRSettings
+
+
+def gen(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def soft(size=(40, 56)):
+    rows, cols = torch.meshgrid(torch.arange(size[0]) / 9, torch.arange(size[1]) / 7, indexing="ij")
+    return torch.stack([0.5 + 0.3 * torch.sin(rows + k) * torch.cos(cols - k) for k in range(3)])
+
+
+@pytest.mark.parametrize("quality", [10, 60, 95])
+@pytest.mark.parametrize("halved", [False, True])
+def test_it_is_pillows_jpeg(quality, halved):
+    pixels = (soft() * 255).round().to(torch.uint8)
+    file = io.BytesIO()
+    array = pixels.permute(1, 2, 0).numpy()
+    Image.fromarray(array).save(file, "JPEG", quality=quality, subsampling="4:2:0" if halved else "4:4:4")
+    want = np.asarray(Image.open(file))
+    assert np.array_equal(through_jpeg(pixels, quality, halved=halved).permute(1, 2, 0).numpy(), want)
+
+
+def test_the_share_is_what_it_says():
+    """Of many measurements of nothing but grey, that part is not what rounding alone would leave."""
+    camera = Camera(share=0.4, noise=(0.02, 0.02), quality=(50, 50))
+    y, g = torch.full((3, 8, 8), 0.5), gen()
+    plain = (y * 255).round() / 255
+    changed = sum(not torch.equal(camera.photographed(y, g), plain) for _ in range(600))
+    # One in three of them is compressed only, and JPEG leaves grey as it is.
+    assert changed / 600 == pytest.approx(0.4 * 2 / 3, abs=0.05)
+
+
+def test_noise_has_the_spread_that_is_drawn():
+    camera = Camera(share=1, noise=(0.03, 0.03), quality=(100, 100))
+    y, g = torch.full((3, 64, 64), 0.5), gen()
+    spreads = [float((camera.photographed(y, g) - y).std()) for _ in range(12)]
+    assert max(spreads) == pytest.approx(0.03, rel=0.03)
+    assert min(spreads) < 0.003  # compressed only
+
+
+def test_without_it_nothing_changes_and_with_it_everything_is_seeded():
+    x = torch.rand(2, 3, 32, 32, generator=gen())
+    plain = BlindSR(BlindSRSettings())
+    quiet = BlindSR(BlindSRSettings(camera=Camera(share=0)))
+    loud = BlindSR(BlindSRSettings(camera={"share": 1}))
+    assert torch.equal(quiet.degrade(x, gen(1))[0], plain.degrade(x, gen(1))[0])
+    assert torch.equal(loud.degrade(x, gen(1))[0], loud.degrade(x, gen(1))[0])
+    assert not torch.equal(loud.degrade(x, gen(1))[0], loud.degrade(x, gen(2))[0])
+    y = loud.degrade(x.double(), gen(1))[0]
+    assert y.dtype == torch.float64
+    assert torch.equal((y * 255).round(), y * 255)
+
+
+@pytest.mark.parametrize("wrong", [{"share": 2}, {"noise": [0.1, 0.0]}, {"quality": [0, 50]}, {"quality": [90, 40]}])
+def test_ranges_that_are_none(wrong):
+    with pytest.raises(ValidationError):
+        Camera(**wrong)
