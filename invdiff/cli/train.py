@@ -43,9 +43,10 @@ def train(
             trainer.cool_down(cooldown)
     elif trainer.checkpoint.exists():
         raise InvdiffError(f"{trainer.checkpoint}: this folder holds a run: go on with --resume, or choose another -o")
-    for note in () if common.quiet else trainer.notes:
+    quiet = common.quiet or not trainer.team.leads
+    for note in () if quiet else trainer.notes:
         click.echo(note, err=True)
-    with TrainDisplay(trainer, quiet=common.quiet) as display:
+    with TrainDisplay(trainer, quiet=quiet) as display:
         trainer.run(display.show)
-    if not common.quiet:
+    if not quiet:
         click.echo(f"{trainer.weights}: step {trainer.step}, {trainer.seconds:.0f} s")

@@ -43,9 +43,9 @@ class PhotoCrops:
         self._kept: dict[int, Image.Image] = {}
         self._bytes = 0
 
-    def batch(self, step: int, size: int) -> Tensor:
-        """The batch of a step."""
-        return torch.stack([self._crop(step * size + i) for i in range(size)])
+    def batch(self, numbers: Sequence[int]) -> Tensor:
+        """Crops by their numbers in the run, counted from its first image."""
+        return torch.stack([self._crop(number) for number in numbers])
 
     def _usable(self, index: int) -> Image.Image:
         """The photo of that place in the list, or the next one that can be used."""

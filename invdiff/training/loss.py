@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,6 +12,18 @@ from torch import Tensor
 from ..degradation import Degradation
 from ..prior import PriorNet
 from .settings import NoiseLevels, TrainSettings
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Images ``(B, 3, H, W)`` in the prior's range, made into what it is asked, and the answers."""
+
+    clean: Tensor
+    condition: Tensor
+    eps: Tensor
+    x_t: Tensor
+    t: Tensor
+    theta: Tensor
 
 
 def draw_times(prior: PriorNet, levels: NoiseLevels, batch: int, generator: torch.Generator) -> Tensor:
@@ -23,27 +36,38 @@ def draw_times(prior: PriorNet, levels: NoiseLevels, batch: int, generator: torc
     return torch.where(torch.rand(batch, generator=generator) < levels.lognormal_share, focused, uniform)
 
 
-def losses(
+@torch.no_grad()
+def lesson(
     prior: PriorNet,
-    model: Callable[..., Any],
     degradation: Degradation,
     x: Tensor,
-    t: Tensor,
-    noise: torch.Generator,
-    settings: TrainSettings,
-    bfloat16: bool = False,
+    levels: NoiseLevels,
+    generators: Sequence[torch.Generator],
+) -> Lesson:
+    """Degrade and noise clean images ``x (B, 3, H, W)`` in [0, 1], each by a generator of its own.
+
+    What an image becomes does not depend on its neighbours, nor on the process that it lands in.
+    """
+    schedule, parts = prior.spec.schedule, []
+    for one, generator in zip(x.split(1), generators, strict=True):
+        t = draw_times(prior, levels, 1, generator).to(x.device)
+        y, theta = degradation.degrade(one, generator)
+        clean, condition = prior.from_unit(one), prior.from_unit(degradation.lift(y))
+        eps = torch.randn(one.shape, generator=generator).to(one)
+        parts.append((clean, condition, eps, schedule.add_noise(clean, eps, t), t, theta))
+    return Lesson(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def losses(
+    prior: PriorNet, model: Callable[..., Any], given: Lesson, settings: TrainSettings, bfloat16: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Total, image and parameter loss of one batch ``x (B, 3, H, W)`` in [0, 1] (Eq. 13)."""
-    with torch.no_grad():
-        y, theta = degradation.degrade(x, noise)
-        clean, condition = prior.from_unit(x), prior.from_unit(degradation.lift(y))
-        eps = torch.randn(x.shape, generator=noise).to(x)
-        x_t = prior.spec.schedule.add_noise(clean, eps, t)
+    """Total, image and parameter loss of one batch (Eq. 13). ``model`` is the prior, compiled or joined to others."""
+    clean, eps, x_t, t, theta = given.clean, given.eps, given.x_t, given.t, given.theta
     # Only the network: a measurement blurred in bfloat16 would be off by more than its 8-bit rounding.
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=bfloat16):
-        out = model(x_t, t, condition)
+    with torch.autocast(x_t.device.type, torch.bfloat16, enabled=bfloat16):
+        out = model(x_t, t, given.condition)
     target = prior.spec.schedule.target(prior.spec.prediction, clean, eps, t)
-    weight = prior.loss_weight(t).to(x)
+    weight = prior.loss_weight(t).to(x_t)
     image = (weight * (out.raw.float() - target).square().mean(dim=(1, 2, 3))).mean()
     parameter = image.new_zeros(())
     if out.parameters is not None:

@@ -31,7 +31,9 @@ class TrainSettings(Settings):
     steps: Annotated[Int, Field(ge=1)] = 500_000
     """Updates of the weights."""
     batch: Annotated[Int, Field(ge=1)] = 8
-    """Photos in each update."""
+    """Photos in each update, of all processes together."""
+    accumulate: Annotated[Int, Field(ge=1)] = 1
+    """Parts in which each process takes its share of a batch, one after the other, where memory is short."""
     crop: Annotated[Int, Field(ge=8)] = 256
     """Side of the square crops, in pixels of the clean image."""
     rescale: tuple[Float, Float] = (1.0, 1.0)

@@ -11,7 +11,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,10 @@ from ..seeds import Stream, stream
 from .crops import PhotoCrops, find_photos
 from .interrupts import interrupts_between_steps
 from .log import Log
-from .loss import draw_times, losses
+from .loss import lesson, losses
 from .precision import choose_bfloat16
 from .settings import TrainSettings, learning_rate
+from .team import Team
 from .validation import Validation
 
 _FUSED = ("cpu", "cuda", "mps")  # where torch has Adam in one call
@@ -58,20 +59,28 @@ class Trainer:
         device: torch.device,
         note: dict[str, Any],
         validate: Path | None = None,
+        team: Team | None = None,
     ) -> None:
         self.notes: list[str] = []
         self.cooling = False
+        self.team = team or Team()
+        device = self.team.device(device)
         self.settings, self.folder, self.kind, self.seed = settings, make_folder(folder), kind, seed
         self.degradation, self.device, self.note = degradation, device, note
         # Resuming with other settings would be another run, unless they change nothing that is learned.
-        free = {"steps", "data", "workers", "log_every", "checkpoint_every", "validate_every", "cooldown"}
+        free = {"steps", "data", "workers", "log_every", "checkpoint_every", "validate_every", "cooldown", "accumulate"}
         self.identity = json.dumps({**note, "train": settings.model_dump(mode="json", exclude=free)})
         layout = torch.channels_last if settings.channels_last else torch.contiguous_format
         prior.prepare(degradation, stream(seed, Stream.TRAINING_PREPARATION))
         self.prior = prior.to(device).to(memory_format=layout).train()  # type: ignore[call-overload]
         self.ema = {name: value.detach().clone() for name, value in self.prior.state_dict().items()}
         self.optimizer = Adam(self.prior.parameters(), lr=settings.learning_rate, fused=device.type in _FUSED)
-        self.model: Callable[..., Any] = torch.compile(self.prior) if settings.compile else self.prior
+        self.model = self.team.joined(self.prior)
+        if settings.compile:
+            self.model = torch.compile(self.model)
+        if settings.batch % (self.team.size * settings.accumulate):
+            shares = f"{self.team.size} processes with {settings.accumulate} parts each"
+            raise TrainingError(f"train.batch: {settings.batch} does not divide by {shares}")
         step = math.lcm(degradation.scale, prior.spec.multiple)
         if settings.crop % step:
             raise TrainingError(f"train.crop: {settings.crop} must divide by {step} for this operator and prior")
@@ -122,7 +131,9 @@ class Trainer:
                 self.resume()
 
     def save(self) -> None:
-        """Write the checkpoint and the EMA weights, each atomically."""
+        """Write the checkpoint and the EMA weights, each atomically; the leader of several processes alone does."""
+        if not self.team.leads:
+            return
         tensors = {f"model.{name}": value for name, value in self.prior.state_dict().items()}
         tensors |= {f"ema.{name}": value for name, value in self.ema.items()}
         for i, state in self.optimizer.state_dict()["state"].items():
@@ -171,6 +182,9 @@ class Trainer:
         self.best = float(header.get("best", "-inf"))
         if self.settings.precision == "auto":  # measured once a run: another answer would be another run
             self.bfloat16 = header.get("precision") == "bfloat16"
+        self.team.wait()
+        if not self.team.leads:
+            return
         self.log.forget_after(self.step)
         self._save_weights(self.weights.name)  # a kill may have come between the two files
 
@@ -179,7 +193,7 @@ class Trainer:
 
         Stops at a non-finite loss; the last checkpoint on disk is from before it.
         """
-        if self.step == 0:
+        if self.step == 0 and self.team.leads:
             self.log.clear()
         with interrupts_between_steps() as interrupted:
             self._run(tell, interrupted)
@@ -190,8 +204,8 @@ class Trainer:
         for x in self._batches():
             values = self._one_step(x)
             if not bool(values.isfinite().all()):
-                kept = f"; {self.checkpoint} is the last good state" if self.checkpoint.exists() else ""
-                raise TrainingError(f"the loss is not finite at step {self.step + 1}{kept}")
+                good = f"; {self.checkpoint} is the last good state" if self.checkpoint.exists() else ""
+                raise TrainingError(f"the loss is not finite at step {self.step + 1}{good}")
             self.step += 1
             self.seconds = seconds + time.monotonic() - started
             parts, count = parts + values, count + 1
@@ -202,17 +216,25 @@ class Trainer:
                 now = time.monotonic()
                 self._record(parts / count, count * settings.batch / (now - since), tell)
                 since, parts, count = now, torch.zeros(3), 0
-            last = self.step == settings.steps or interrupted.is_set()
-            if self.validation and (self.step % settings.validate_every == 0 or self.step == settings.steps):
+            if (
+                self.validation
+                and self.team.leads
+                and (self.step % settings.validate_every == 0 or self.step == settings.steps)
+            ):
                 self._validate(tell)
-            if self.step % settings.checkpoint_every == 0 or last:
+            kept = self.step % settings.checkpoint_every == 0 or self.step == settings.steps
+            if kept:
                 self.save()
-            if interrupted.is_set():
+            if self.team.any(interrupted.is_set()):
+                if not kept:
+                    self.save()
                 raise KeyboardInterrupt
 
     def _record(self, parts: Tensor, rate: float, tell: Tell) -> None:
         total, image, parameter = parts.tolist()
         settings = self.settings
+        if not self.team.leads:
+            return
         self.log.append(
             {
                 "step": self.step,
@@ -234,7 +256,8 @@ class Trainer:
 
     def _validate(self, tell: Tell) -> None:
         """Measure the averaged weights, keep them if they are the best so far, draw the curve."""
-        assert self.validation is not None
+        if self.validation is None or not self.team.leads:
+            return
         with self._averaged() as prior:
             found = self.validation(prior, self.device)
         self.log.append({"step": self.step, "validation": {name: round(value, 5) for name, value in found.items()}})
@@ -243,23 +266,23 @@ class Trainer:
             self._save_weights("best.safetensors")
         self.log.draw(self.validation.baseline["psnr_y"])
         note = f"validation {found['psnr_y']:.2f} dB ({found['gain']:+.2f})"
-        tell(
-            Event(
-                self.step, self.settings.steps, "training", note, line=f"step {self.step}/{self.settings.steps}  {note}"
-            )
-        )
+        self._tell(tell, note)
 
     def _one_step(self, x: Tensor) -> Tensor:
-        settings = self.settings
-        generator = stream(self.seed, Stream.TRAINING_STEP, self.step)
-        t = draw_times(self.prior, settings.noise, len(x), generator).to(self.device)
-        total, image, parameter = losses(
-            self.prior, self.model, self.degradation, x, t, generator, settings, self.bfloat16
-        )
+        """One update from this process's share of the batch; the losses of the whole batch."""
+        settings, parts = self.settings, self.settings.accumulate
         self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        values = torch.zeros(3, device=self.device)
+        numbers = self._numbers(self.step)
+        for i, (images, mine) in enumerate(zip(x.chunk(parts), _chunks(numbers, parts), strict=True)):
+            generators = [stream(self.seed, Stream.TRAINING_STEP, number) for number in mine]
+            given = lesson(self.prior, self.degradation, images, settings.noise, generators)
+            with self.team.apart(self.model) if i < parts - 1 else contextlib.nullcontext():
+                found = losses(self.prior, self.model, given, settings, self.bfloat16)
+                (found[0] / parts).backward()
+            values += torch.stack([value.detach() for value in found]).float() / parts
         norm = torch.nn.utils.clip_grad_norm_(self.prior.parameters(), settings.clip)
-        values = torch.stack([total.detach(), image.detach(), parameter.detach()]).float().cpu()
+        values = self.team.mean(values).cpu()
         if not bool(torch.isfinite(norm)) or not bool(values.isfinite().all()):
             return values * torch.nan  # no update: the weights stay good
         for group in self.optimizer.param_groups:
@@ -271,18 +294,29 @@ class Trainer:
             torch._foreach_lerp_([self.ema[name] for name in floats], list(floats.values()), 1 - decay)
         return values
 
+    def _numbers(self, step: int) -> list[int]:
+        """This process's images of a step, by their numbers in the run."""
+        share = self.settings.batch // self.team.size
+        first = step * self.settings.batch + self.team.rank * share
+        return list(range(first, first + share))
+
     def _batches(self) -> Iterator[Tensor]:
-        """Batches from the current step on, read ahead by a few threads."""
+        """This process's share of each batch from the current step on, read ahead by a few threads."""
         settings, ahead = self.settings, 2 * self.settings.workers
         with ThreadPoolExecutor(settings.workers) as pool:
             queue: list[Future[Tensor]] = []
             for step in range(self.step, settings.steps + ahead):
                 if step < settings.steps:
-                    queue.append(pool.submit(self.photos.batch, step, settings.batch))
+                    queue.append(pool.submit(self.photos.batch, self._numbers(step)))
                 if len(queue) > ahead or (step >= settings.steps and queue):
                     yield queue.pop(0).result().to(self.device)
             while queue:
                 yield queue.pop(0).result().to(self.device)
+
+
+def _chunks(numbers: list[int], parts: int) -> list[list[int]]:
+    size = len(numbers) // parts
+    return [numbers[i * size : (i + 1) * size] for i in range(parts)]
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

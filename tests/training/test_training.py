@@ -14,7 +14,7 @@ import torch
 
 import invdiff
 from invdiff.assembly import build_trainer
-from invdiff.training.loss import draw_times, losses
+from invdiff.training.loss import draw_times, lesson, losses
 from invdiff.training.settings import NoiseLevels, TrainSettings, learning_rate
 
 
@@ -341,19 +341,21 @@ class Constant(invdiff.PriorNet):
 
 def test_objective_of_a_noise_prior():
     """Eq. 13: mean squared error of the noise plus weight times the L1 error of the parameters."""
-    x, t = torch.rand(3, 3, 8, 8), torch.tensor([200, 500, 900])
+    x = torch.rand(3, 3, 8, 8)
     prior, settings = Constant(), TrainSettings(parameter_weight=0.7)
-    total, image, parameter = losses(prior, prior, Shrink(), x, t, torch.Generator().manual_seed(0), settings)
+    generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
+    given = lesson(prior, Shrink(), x, settings.noise, generators)
+    total, image, parameter = losses(prior, prior, given, settings)
 
-    x_t, condition = prior.seen
+    (x_t, condition), t = prior.seen, given.t
     assert torch.equal(condition, 2 * Shrink().lift(x[..., ::2, ::2]) - 1)
     abar = torch.cumprod(1 - torch.linspace(1e-4, 2e-2, 1000, dtype=torch.float64), 0)[t].float()[:, None, None, None]
     eps = (x_t - abar.sqrt() * (2 * x - 1)) / (1 - abar).sqrt()
     assert float(eps.mean()) == pytest.approx(0, abs=0.15)
     assert float(eps.std()) == pytest.approx(1, abs=0.15)
     expected_image = float((eps - 0.3).square().mean())
-    # |0.5 - 0.25 i| + |0.5 - 0.75 i| for i = 1, 2, 3
-    expected_parameter = (0.5 + 1.0 + 2.0) / 3
+    # Each image is a batch of its own to the operator, which then draws (0.25, 0.75).
+    expected_parameter = (0.25 + 0.25) / 1
     assert float(image) == pytest.approx(expected_image, rel=1e-4)
     assert float(parameter) == pytest.approx(expected_parameter, rel=1e-6)
     assert float(total) == pytest.approx(expected_image + 0.7 * expected_parameter, rel=1e-4)
@@ -392,6 +394,6 @@ def test_photos_are_read_as_run_reads_them(tmp_path):
     assert float(load(tmp_path / "deep.png").pixels.mean()) == pytest.approx(0.5, abs=1e-3)
     for name in pictures:
         want = (load(tmp_path / name).pixels * 255).round()
-        crop = PhotoCrops([tmp_path / name], 32, (1.0, 1.0), seed=0).batch(0, 1)[0] * 255
+        crop = PhotoCrops([tmp_path / name], 32, (1.0, 1.0), seed=0).batch([0])[0] * 255
         turned = [torch.rot90(flipped, k, (1, 2)) for flipped in (want, want.flip(2)) for k in range(4)]
         assert any(torch.equal(crop, one) for one in turned), name

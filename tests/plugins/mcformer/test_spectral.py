@@ -8,7 +8,7 @@ from pydantic import ValidationError
 import invdiff
 from invdiff.blur.convolution import blur
 from invdiff.components.weights import save_prior
-from invdiff.training.loss import losses
+from invdiff.training.loss import lesson, losses
 from invdiff.training.settings import TrainSettings
 from invdiff_mcformer.network import MCFormer
 from invdiff_mcformer.prior import MCFormerPrior
@@ -228,17 +228,17 @@ def test_round_trip(tmp_path):
 
 def test_training_counts_both_estimates():
     prior, operator, x = build().train(), Motion(MotionSettings(kernel_size=9)), inputs(2)[2]
-    t, seen = torch.tensor([10, 600]), []
+    seen, settings = [], TrainSettings()
+    given = lesson(prior, operator, x, settings.noise, [gen(4), gen(5)])
 
-    def model(*given):
-        seen.append(prior(*given))
+    def model(*asked):
+        seen.append(prior(*asked))
         return seen[-1]
 
     def totals(weight):
-        settings = TrainSettings(parameter_weight=weight)
-        return losses(prior, model, operator, x, t, gen(4), settings)
+        return losses(prior, model, given, TrainSettings(parameter_weight=weight))
 
-    _, theta = operator.degrade(x, gen(4))
+    theta = given.theta
     total, image, parameter = totals(0.5)
     last, first = ((k - theta).abs().sum((1, 2)).mean() for k in (seen[0].parameters, seen[0].earlier[0]))
     torch.testing.assert_close(parameter, last)
