@@ -119,7 +119,7 @@ class Pipeline:
             photo = image
         else:
             raise ImageError(f"restore takes a PIL image, an array or a tensor, got {type(image).__name__}")
-        found = self._restore(photo.pixels, known, callback)
+        found = self._restore(photo.shown(), known, callback)
         restored = photo.restored(found.image)
         if isinstance(image, Image.Image):
             found.image = restored.to_pil()

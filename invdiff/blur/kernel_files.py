@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ImageError, one_line
-from ..io import pictures
+from ..io.decoding import load
 from .deconvolution import centre_of_mass, shifted
 
 
@@ -73,7 +73,7 @@ def _numpy(file: Path) -> list[np.ndarray]:
 
 
 def _picture(file: Path) -> list[np.ndarray]:
-    return [pictures.load(file).pixels.mean(0).numpy()]
+    return [load(file).pixels.mean(0).numpy()]
 
 
 def _matlab(file: Path) -> list[np.ndarray]:

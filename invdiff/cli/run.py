@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import InvdiffError
+from ..errors import InvdiffError, printable
 from .main import EXIT_INTERRUPTED, EXIT_SOME_FAILED, Common, common_options, deterministic, main, recipe_argument
 
 if TYPE_CHECKING:
@@ -42,9 +44,8 @@ def run(
 ) -> None:
     """Restore PHOTOS, files or folders, by RECIPE, a file or a bundled one's name; or else the recipe's own sample."""
     from ..assembly import assemble, read
-    from ..io.pictures import list_pictures
     from ..metrics.lpips import LPIPS
-    from ..restoring.jobs import job_of_sample, jobs_of
+    from ..restoring.jobs import job_of_sample, jobs_of, with_references
     from ..restoring.run import Run, RunOptions
     from .display import RunDisplay
 
@@ -63,11 +64,12 @@ def run(
         if synthesize and given is not None:
             raise InvdiffError(f"{option} goes with degraded inputs, --synthesize with clean ones: give one of them")
     if reference is not None:
-        list_pictures(reference)  # refuses a folder without any
+        jobs = with_references(jobs, reference, pipeline.degradation.scale)
+        _say(f"no reference for {job.stem}" for job in jobs if job.reference is None)
+    _say(_left(place) for place in named)
     options = RunOptions(
         synthesize=synthesize,
         crop=found.input.crop,
-        reference=reference,
         kernel=None if kernel is None else _kernel(kernel, pipeline.degradation),
         lpips=LPIPS(lpips) if lpips else None,
         force=force,
@@ -93,3 +95,18 @@ def _kernel(path: Path, operator: Degradation) -> Tensor:
     if not isinstance(operator.parameters, KernelSpace):
         raise InvdiffError(f"--kernel {path}: the recipe's operator has no kernel")
     return read_kernel(path, operator.parameters.size)
+
+
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        if line:
+            click.echo(printable(line), err=True)
+
+
+def _left(place: Path) -> str:
+    """What in a folder is not taken for a picture, in a line; nothing where there is nothing."""
+    from ..io.decoding import passed_over
+
+    kinds = Counter(path.suffix.lower() or "no suffix" for path in passed_over(place))
+    named = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    return f"{place}: passed over, as no pictures: {named}" if kinds else ""

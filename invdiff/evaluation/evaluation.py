@@ -13,7 +13,8 @@ import torch
 from ..degradation import KernelSpace
 from ..errors import ImageError, one_line
 from ..io.atomic import write_atomic
-from ..io.pictures import Photo, load, save_png
+from ..io.decoding import load
+from ..io.pictures import Photo, save_png
 from ..io.progress import Event, Tell, nobody
 from ..io.sheets import array_bytes
 from ..kernel_set import KernelSet

@@ -13,7 +13,8 @@ from string import Template
 import numpy as np
 from PIL import Image
 
-from ..io.pictures import encode_png, open_picture
+from ..io.decoding import open_picture
+from ..io.pictures import encode_png
 from ..io.sheets import kernel_picture, read_kernel
 from ..metrics.catalogue import number, title
 from .results import Results, Row

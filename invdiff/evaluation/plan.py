@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..degradation import Degradation, KernelSpace
 from ..errors import ImageError, InvdiffError
-from ..io import pictures
+from ..io.decoding import load
 from ..kernel_set import KernelSet
 from ..method import Case
 from ..pipeline import Pipeline
@@ -74,7 +74,7 @@ class Plan:
 
     def subject(self, dataset: Dataset, picture: str, path: Path) -> Subject:
         """A clean picture: the recipe's centre crop, or else cut at the lower right to the scale."""
-        clean = pictures.load(path).to_degrade(self.operator.scale, self.crop).pixels
+        clean = load(path).to_degrade(self.operator.scale, self.crop).pixels
         height, width = clean.shape[-2:]
         space = self.operator.parameters
         if isinstance(space, KernelSpace) and min(height, width) < space.size:

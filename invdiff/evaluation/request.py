@@ -11,7 +11,7 @@ from ..blur.kernel_files import SUFFIXES as KERNEL_SUFFIXES
 from ..components.discovery import registry as installed
 from ..degradation import Degradation, KernelSpace
 from ..errors import InvdiffError
-from ..io.pictures import list_pictures
+from ..io.decoding import list_pictures
 from ..kernel_set import KernelSet
 from ..metrics.inception import find_inception
 from ..metrics.lpips import find_networks

@@ -1,28 +1,42 @@
-"""Pictures to ``(3, H, W)`` float tensors in [0, 1] and back: EXIF, alpha, grey, 16 bit; atomic writes."""
+"""Photos: pictures as ``(3, H, W)`` float tensors in [0, 1], with what is needed to give back their like."""
 
 from __future__ import annotations
 
 import io
-import os
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from ..errors import ImageError, one_line
+from ..errors import ImageError
 from .atomic import write_atomic
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "DIB", "GIF", "AVIF", "JPEG2000", "PPM", "TGA")
-"""Pillow's decoders that a file may reach. A suffix says nothing of what is inside: without this list a photo that is
-PostScript would be run by Ghostscript."""
-_MAX_PIXELS = 100_000_000
+_ORIENTATION = 0x0112  # in EXIF
 SAMPLES = {"astronaut": "astronaut", "cat": "chelsea", "coffee": "coffee", "face": "astronaut"}
 """Photos that come with scikit-image, and its names for them; ``face`` is the astronaut's, 256x256."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a result takes over from its photo: colour profile, pixels per inch, EXIF without its orientation."""
+
+    icc: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    exif: bytes | None = None
+
+    def enlarged(self, factor: float) -> Metadata:
+        """Of a picture with ``factor`` times the pixels a side: printed, it stays as large as it was."""
+        return self if self.dpi is None else replace(self, dpi=(self.dpi[0] * factor, self.dpi[1] * factor))
+
+    def options(self) -> dict[str, Any]:
+        """For Pillow's ``save``."""
+        named = {"icc_profile": self.icc, "dpi": self.dpi, "exif": self.exif}
+        return {name: value for name, value in named.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -36,13 +50,27 @@ class Photo:
     pixels: Tensor
     alpha: Tensor | None = None
     grey: bool = False
+    metadata: Metadata = Metadata()
+
+    def shown(self) -> Tensor:
+        """The pixels, those under no alpha taken from the nearest visible one.
+
+        What lies hidden there is anything, often black; a network is shown it all the same, and would draw its edge in.
+        """
+        hidden = None if self.alpha is None else (self.alpha == 0).numpy()
+        if hidden is None or not hidden.any() or hidden.all():
+            return self.pixels
+        rows, cols = distance_transform_edt(hidden, return_distances=False, return_indices=True)
+        return self.pixels[:, torch.from_numpy(rows), torch.from_numpy(cols)]
 
     def restored(self, pixels: Tensor) -> Photo:
         """This photo with new pixels: grey stays grey, alpha is resized to fit (it is never restored)."""
         pixels = pixels.detach().float().cpu().clamp(0, 1)
         if self.grey:
             pixels = pixels.mean(0, keepdim=True).expand(3, -1, -1)
-        return replace(self, pixels=pixels, alpha=self._resized_alpha(pixels.shape[-2], pixels.shape[-1]))
+        height, width = pixels.shape[-2:]
+        metadata = self.metadata.enlarged(width / self.pixels.shape[-1])
+        return replace(self, pixels=pixels, alpha=self._resized_alpha(height, width), metadata=metadata)
 
     def cropped(self, height: int, width: int, *, centre: bool = False) -> Photo:
         """The top left, or the centre, of that size."""
@@ -86,7 +114,10 @@ class Photo:
         return planes if self.alpha is None else torch.cat([planes, self.alpha[None]])
 
     def to_pil(self) -> Image.Image:
-        return Image.fromarray(self.to_array())
+        """The picture, 8 bits a channel, with its metadata in ``info``."""
+        picture = Image.fromarray(self.to_array())
+        picture.info.update(self.metadata.options())
+        return picture
 
 
 def from_array(array: np.ndarray) -> Photo:
@@ -114,7 +145,43 @@ def from_array(array: np.ndarray) -> Photo:
 
 def from_pil(picture: Image.Image) -> Photo:
     """A photo from any mode of Pillow's, turned upright by its EXIF tag."""
-    picture = ImageOps.exif_transpose(picture)
+    return replace(_from_mode(_turned_upright(picture)), metadata=_metadata_of(picture))
+
+
+def _metadata_of(picture: Image.Image) -> Metadata:
+    """What a result takes over; whatever of it is damaged is left out."""
+    icc, dpi = picture.info.get("icc_profile"), picture.info.get("dpi")
+    try:
+        exif = picture.getexif()
+        exif.pop(_ORIENTATION, None)  # the result is upright
+        data = exif.tobytes() if len(exif) else None
+    except Exception:  # EXIF is written by anything, and Pillow's reader raises almost anything
+        data = None
+    try:
+        resolution = None if dpi is None else (float(dpi[0]), float(dpi[1]))
+    except (TypeError, ValueError, ZeroDivisionError, IndexError):
+        resolution = None
+    # A profile that speaks of other channels than the result has would be worse than none.
+    profile = icc if isinstance(icc, bytes) and picture.mode not in ("CMYK", "LAB", "YCbCr") else None
+    return Metadata(profile, resolution, data)
+
+
+def _turned_upright(picture: Image.Image) -> Image.Image:
+    """Undo the EXIF orientation, whatever else the EXIF holds."""
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # a rational of -1 / 0, a loop: what stands beside the orientation is no reason to stop
+        try:
+            orientation = int(picture.getexif().get(_ORIENTATION, 1))
+        except Exception:
+            return picture
+        flip = Image.Transpose
+        turns = {2: flip.FLIP_LEFT_RIGHT, 3: flip.ROTATE_180, 4: flip.FLIP_TOP_BOTTOM, 5: flip.TRANSPOSE}
+        turns |= {6: flip.ROTATE_270, 7: flip.TRANSVERSE, 8: flip.ROTATE_90}
+        return picture.transpose(turns[orientation]) if orientation in turns else picture
+
+
+def _from_mode(picture: Image.Image) -> Photo:
     if picture.mode in ("1", "L") and "transparency" in picture.info:
         picture = picture.convert("L").convert("LA") if picture.mode == "1" else picture.convert("LA")
     elif picture.mode in ("P", "PA") or "transparency" in picture.info:
@@ -133,78 +200,6 @@ def from_pil(picture: Image.Image) -> Photo:
     return from_array(np.asarray(picture))
 
 
-def open_picture(path: Path) -> Image.Image:
-    """A picture, not yet decoded, by one of :data:`FORMATS`. Every file that is taken for a picture is opened here."""
-    Image.init()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we have a limit of our own
-        picture = Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
-    _refuse_bomb(*picture.size)
-    return picture
-
-
-def _refuse_bomb(width: int, height: int) -> None:
-    """Small files can claim any size: refuse it before memory is asked for."""
-    limit = int(os.environ.get("INVDIFF_MAX_PIXELS") or _MAX_PIXELS)
-    if width * height > limit:
-        raise ImageError(
-            f"{width}x{height} are more than {limit:,} pixels; INVDIFF_MAX_PIXELS, in the environment, allows more"
-        )
-
-
-def load(path: Path) -> Photo:
-    """Read a picture; :class:`ImageError` in one line for whatever is not one."""
-    try:
-        if path.suffix.lower() in (".tif", ".tiff"):
-            deep = _deep_tiff(path)
-            if deep is not None:
-                return from_array(deep)
-        with open_picture(path) as picture:
-            picture.load()
-            return from_pil(picture)
-    except FileNotFoundError:
-        raise ImageError(f"{path}: no such file") from None
-    except ImageError as error:
-        raise ImageError(f"{path}: {error}") from None
-    except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError) as error:
-        reason = (
-            "not a picture that can be read" if isinstance(error, Image.UnidentifiedImageError) else one_line(error)
-        )
-        raise ImageError(f"{path}: {reason}") from None
-
-
-def _deep_tiff(path: Path) -> np.ndarray | None:
-    """A TIFF of 16 bit a channel in colour, which Pillow cannot read; None for the others."""
-    import tifffile
-
-    try:
-        with tifffile.TiffFile(path) as file:
-            page = file.pages.first
-            _refuse_bomb(page.imagewidth, page.imagelength)
-            if page.dtype != np.uint16 or page.photometric != tifffile.PHOTOMETRIC.RGB:
-                return None
-            array = page.asarray()
-            if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
-                array = np.moveaxis(array, 0, -1)
-            tag = page.tags.get("Orientation")
-            return _upright(array, int(tag.value) if tag else 1)
-    except ImageError:
-        raise
-    except Exception:  # a damaged file makes the reader raise almost anything; Pillow says what is wrong with it
-        return None
-
-
-def _upright(array: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo a TIFF or EXIF orientation, 1 to 8."""
-    if orientation >= 5:
-        array = array.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        array = array[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        array = array[::-1]
-    return array
-
-
 def sample_photo(name: str) -> Photo:
     """A photo that is installed with scikit-image."""
     import skimage.data
@@ -213,31 +208,13 @@ def sample_photo(name: str) -> Photo:
     return from_array(array[:256, 96:352] if name == "face" else array)
 
 
-def encode_png(array: np.ndarray) -> bytes:
+def encode_png(array: np.ndarray, metadata: Metadata | None = None) -> bytes:
+    """An 8-bit array as the bytes of a PNG."""
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, "PNG")
+    Image.fromarray(array).save(buffer, "PNG", **(metadata.options() if metadata else {}))
     return buffer.getvalue()
 
 
-def save_png(array: np.ndarray, path: Path) -> None:
+def save_png(array: np.ndarray, path: Path, metadata: Metadata | None = None) -> None:
     """Write an 8-bit array as PNG, atomically."""
-    write_atomic(path, encode_png(array))
-
-
-def list_pictures(path: Path, *, recursive: bool = False) -> list[Path]:
-    """The file itself, or the pictures in a folder, sorted by name; ``recursive``: in the folders below it as well."""
-    if path.is_dir():
-        # Hidden files are other systems' notes beside the pictures, not pictures.
-        found = sorted(
-            p
-            for p in (path.rglob("*") if recursive else path.iterdir())
-            if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
-        )
-        if not found:
-            raise ImageError(f"{path}: no pictures in this folder ({', '.join(sorted(SUFFIXES))})")
-        return found
-    if not path.exists():
-        raise ImageError(f"{path}: no such file or folder")
-    if not path.is_file():
-        raise ImageError(f"{path}: neither a file nor a folder")
-    return [path]
+    write_atomic(path, encode_png(array, metadata))

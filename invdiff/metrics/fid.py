@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..io import pictures
+from ..io.decoding import load
 from .inception import Inception
 
 FEATURES = 2048
@@ -17,7 +17,7 @@ FEATURES = 2048
 @torch.no_grad()
 def features(network: Inception, files: Iterable[Path]) -> np.ndarray:
     """``(N, 2048)`` of picture files, one by one, so that sizes may differ."""
-    found = [network(pictures.load(file).pixels[None])[0].double().numpy() for file in files]
+    found = [network(load(file).pixels[None])[0].double().numpy() for file in files]
     return np.stack(found) if found else np.zeros((0, FEATURES))
 
 

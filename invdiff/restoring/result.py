@@ -82,7 +82,7 @@ def save(result: Result, folder: Path, stem: str) -> list[str]:
     if kernel is not None:
         save_kernel(kernel, folder, stem)
         suffixes += [".kernel.png", ".kernel.npy"]
-    save_png(result.restored.to_array(), folder / f"{stem}.png")
+    save_png(result.restored.to_array(), folder / f"{stem}.png", result.restored.metadata)
     return [stem + suffix for suffix in suffixes]
 
 

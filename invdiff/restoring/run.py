@@ -14,9 +14,9 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import ImageError, one_line
-from ..io import pictures
 from ..io.atomic import make_folder
-from ..io.pictures import Photo
+from ..io.decoding import load
+from ..io.pictures import Photo, sample_photo
 from ..io.progress import Event, Tell, nobody
 from ..metrics.lpips import LPIPS
 from ..metrics.result import border_of
@@ -35,8 +35,6 @@ class RunOptions:
     """Inputs are clean: degrade them first, and measure the result against them."""
     crop: int | None = None
     """Side of the centre crop of pictures that are to be degraded; None: whole pictures."""
-    reference: Path | None = None
-    """Folder of clean pictures to measure against."""
     kernel: Tensor | None = None
     """A known kernel ``(K, K)`` to restore with."""
     lpips: LPIPS | None = None
@@ -171,30 +169,25 @@ class Run:
 
     def _measurement(self, job: Job) -> Measurement:
         sample = job.input.partition(":")[2]
-        photo = pictures.sample_photo(sample) if job.path is None else pictures.load(job.path)
+        photo = sample_photo(sample) if job.path is None else load(job.path)
         operator = self.pipeline.degradation
         if not self.options.synthesize:
-            return Measurement(photo, clean=self._reference(job, photo) if self.options.reference else None)
+            return Measurement(photo, clean=None if job.reference is None else self._clean(job.reference, job, photo))
         photo = photo.to_degrade(operator.scale, self.options.crop)
         if not min(photo.pixels.shape):
             raise ImageError(f"{job.input}: too small to be degraded by {operator.scale}")
         y, parameters = self.pipeline.synthesize(photo.pixels)
         return Measurement(photo.restored(y), photo.pixels, operator.frame(photo.pixels), parameters)
 
-    def _reference(self, job: Job, photo: Photo) -> Tensor | None:
-        """The clean picture of the same stem, cut to whole multiples of the scale; None where there is none."""
-        assert self.options.reference is not None
-        stem = Path(job.input).stem
-        found = [p for p in pictures.list_pictures(self.options.reference) if p.stem == stem]
-        if not found:
-            return None
-        clean = pictures.load(found[0]).pixels
+    def _clean(self, reference: Path, job: Job, photo: Photo) -> Tensor:
+        """The clean picture, cut to whole multiples of the scale."""
+        clean = load(reference).pixels
         scale = self.pipeline.degradation.scale
         size = [scale * n for n in photo.pixels.shape[-2:]]
         extra = [have - want for have, want in zip(clean.shape[-2:], size, strict=True)]
         if not all(0 <= e < scale for e in extra):
             have, want = f"{clean.shape[-1]}x{clean.shape[-2]}", f"{size[1]}x{size[0]}"
-            raise ImageError(f"{found[0]}: the reference is {have}, the result of {job.input} is {want}")
+            raise ImageError(f"{reference}: the reference is {have}, the result of {job.input} is {want}")
         return clean[:, : size[0], : size[1]]
 
     def _key(self, measurement: Measurement) -> str:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import ImageError, TrainingError
-from ..io.pictures import list_pictures, load
+from ..io.decoding import list_pictures, load
 from ..seeds import Stream
 
 _CACHE_BYTES = 4 << 30

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..degradation import Degradation
-from ..io.pictures import list_pictures, load
+from ..io.decoding import list_pictures, load
 from ..metrics.result import parameter_metrics, picture_metrics
 from ..prior import PriorNet
 from ..seeds import Stream, stream

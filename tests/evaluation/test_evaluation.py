@@ -25,7 +25,7 @@ from invdiff.evaluation import request as preparing
 from invdiff.evaluation.plan import Plan, Subject
 from invdiff.evaluation.request import find_kernels, prepare
 from invdiff.guidance import Estimate
-from invdiff.io import pictures as images
+from invdiff.io import decoding as images
 from invdiff.method import Case, Method, Restoration
 from invdiff_blindsr.kernels import gaussian
 from invdiff_kernel_guidance.kernel_update import KernelUpdate

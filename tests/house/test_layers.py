@@ -108,7 +108,7 @@ def test_the_check_sees_imports(tmp_path):
     """In functions, of the package's face, and through ``from ..``."""
     text = """
 from .. import metrics
-from ..io.pictures import load
+from ..io.decoding import load
 def late():
     from .. import __version__
     import invdiff.sampler

@@ -15,7 +15,8 @@ from PIL import Image
 
 from invdiff.errors import ImageError
 from invdiff.io.atomic import make_folder, write_atomic
-from invdiff.io.pictures import encode_png, from_array, from_pil, list_pictures, load, sample_photo, save_png
+from invdiff.io.decoding import list_pictures, load
+from invdiff.io.pictures import encode_png, from_array, from_pil, sample_photo, save_png
 from invdiff.seeds import stream
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 import invdiff
 from invdiff import metrics
 from invdiff.components.weights import save_prior
-from invdiff.io import pictures as images
+from invdiff.io import decoding as images
 
 ROOT = Path(__file__).resolve().parents[2]
 

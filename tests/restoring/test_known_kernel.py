@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import invdiff
-from invdiff.io.pictures import load
+from invdiff.io.decoding import load
 
 LINE = np.pad(np.full((1, 5), 0.2), ((2, 2), (0, 0)))
 

@@ -152,7 +152,7 @@ def test_validation_is_what_one_step_gives(train, picture, tmp_path):
     assert done.code == 0, done.err
     measured = [r for r in records(tmp_path / "run") if "validation" in r]
     assert [r["step"] for r in measured] == [2, 4]
-    from invdiff.io.pictures import load
+    from invdiff.io.decoding import load
 
     clean = [load(p).pixels[:, 4:36, 6:38] for p in sorted((tmp_path / "validation").iterdir())]
     kernels = {"family": "isotropic", "sigma": [0.2, 2.0]}

@@ -374,7 +374,7 @@ def test_photos_are_read_as_run_reads_them(tmp_path):
     """16 bit, alpha, palettes and CMYK: a crop of the whole picture is what ``io.pictures`` makes of it, in 8 bits."""
     from PIL import Image
 
-    from invdiff.io.pictures import load
+    from invdiff.io.decoding import load
     from invdiff.training.crops import PhotoCrops
 
     rng = np.random.default_rng(0)

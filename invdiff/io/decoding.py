@@ -1,0 +1,154 @@
+"""Files to photos: which decoders are asked, and what they leave to be put right."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..errors import ImageError, one_line
+from .pictures import Photo, from_array, from_pil
+
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".jp2", ".ppm", ".tga"}
+)
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "DIB", "GIF", "AVIF", "JPEG2000", "PPM", "TGA")
+"""Pillow's decoders that a file may reach. A suffix says nothing of what is inside: without this list a photo that is
+PostScript would be run by Ghostscript."""
+_MAX_PIXELS = 100_000_000
+
+
+def load(path: Path) -> Photo:
+    """Read a picture; :class:`ImageError` in one line for whatever is not one."""
+    try:
+        if path.suffix.lower() in (".tif", ".tiff"):
+            deep = _deep_tiff(path)
+            if deep is not None:
+                return from_array(deep)
+        with open_picture(path) as picture:
+            _refuse_several(picture)
+            picture.load()
+            return from_pil(picture)
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file") from None
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from None
+    except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError) as error:
+        unknown = isinstance(error, Image.UnidentifiedImageError)
+        raise ImageError(f"{path}: {_no_picture(path) if unknown else one_line(error)}") from None
+
+
+def open_picture(path: Path) -> Image.Image:
+    """A picture, not yet decoded, by one of :data:`FORMATS`. Every file that is taken for a picture is opened here."""
+    Image.init()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we have a limit of our own
+        picture = Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
+    _refuse_bomb(*picture.size)
+    return picture
+
+
+def _no_picture(path: Path) -> str:
+    """Why a file is none, with what to do where its suffix tells."""
+    known = {
+        (".heic", ".heif"): "save it as JPEG or PNG",
+        (".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2"): "develop it to TIFF or PNG",
+        (".fits", ".fit", ".fts"): "save it as TIFF",
+        (".svg", ".pdf", ".eps"): "render it to PNG",
+    }
+    advice = next((words for suffixes, words in known.items() if path.suffix.lower() in suffixes), "")
+    return "not a picture that can be read" + (f": {advice}" if advice else "")
+
+
+def _refuse_bomb(width: int, height: int) -> None:
+    """Small files can claim any size: refuse it before memory is asked for."""
+    limit = int(os.environ.get("INVDIFF_MAX_PIXELS") or _MAX_PIXELS)
+    if width * height > limit:
+        raise ImageError(
+            f"{width}x{height} are more than {limit:,} pixels; INVDIFF_MAX_PIXELS, in the environment, allows more"
+        )
+
+
+def _refuse_several(picture: Image.Image) -> None:
+    """Of pages and frames nobody knows which is meant; a phone's JPEG (MPO) has its picture first."""
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1 and picture.format != "MPO":
+        raise ImageError(f"holds {frames} pictures (pages or frames): save the one that is meant by itself")
+
+
+def _deep_tiff(path: Path) -> np.ndarray | None:
+    """A TIFF of 16 bit or of floats that Pillow cannot read, or reads wrongly; None for the others."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            _refuse_bomb(page.imagewidth, page.imagelength)
+            colour = page.photometric == tifffile.PHOTOMETRIC.RGB
+            inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+            deep = page.dtype == np.uint16 and (colour or inverted)
+            floats = page.dtype in (np.float16, np.float32, np.float64) and (colour or page.dtype != np.float32)
+            if len(file.pages) > 1 or not (deep or floats):
+                return None
+            array = page.asarray()
+            if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
+                array = np.moveaxis(array, 0, -1)
+            if inverted:
+                array = np.iinfo(array.dtype).max - array
+            if colour and tifffile.EXTRASAMPLE.ASSOCALPHA in page.extrasamples:
+                array = _divided_by_alpha(array)
+            tag = page.tags.get("Orientation")
+            return _upright(array, int(tag.value) if tag else 1)
+    except ImageError:
+        raise
+    except Exception:  # a damaged file makes the reader raise almost anything; Pillow says what is wrong with it
+        return None
+
+
+def _divided_by_alpha(array: np.ndarray) -> np.ndarray:
+    """Colours of a premultiplied ``(H, W, 4)`` as they are; under no alpha there is none."""
+    top = np.iinfo(array.dtype).max if np.issubdtype(array.dtype, np.integer) else 1.0
+    whole = np.issubdtype(array.dtype, np.integer)
+    values = array.astype(np.float64)
+    colours = (values[..., :3] * top / np.maximum(values[..., 3:4], 1e-12)).clip(0, top)
+    straight = np.concatenate([colours.round() if whole else colours, values[..., 3:4]], axis=-1)
+    return straight.astype(array.dtype)
+
+
+def _upright(array: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo a TIFF or EXIF orientation, 1 to 8."""
+    if orientation >= 5:
+        array = array.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    return array
+
+
+def list_pictures(path: Path, *, recursive: bool = False) -> list[Path]:
+    """The file itself, or the pictures in a folder, sorted by name; ``recursive``: in the folders below it as well."""
+    if path.is_dir():
+        found = [p for p in _files_in(path, recursive) if p.suffix.lower() in SUFFIXES]
+        if not found:
+            raise ImageError(f"{path}: no pictures in this folder ({', '.join(sorted(SUFFIXES))})")
+        return found
+    if not path.exists():
+        raise ImageError(f"{path}: no such file or folder")
+    if not path.is_file():
+        raise ImageError(f"{path}: neither a file nor a folder")
+    return [path]
+
+
+def passed_over(path: Path) -> list[Path]:
+    """The files in a folder that are not taken for pictures; none for a file."""
+    return [p for p in _files_in(path, False) if p.suffix.lower() not in SUFFIXES] if path.is_dir() else []
+
+
+def _files_in(folder: Path, recursive: bool) -> list[Path]:
+    # Hidden files are other systems' notes beside the pictures, not pictures.
+    inside = folder.rglob("*") if recursive else folder.iterdir()
+    return sorted(p for p in inside if not p.name.startswith(".") and p.is_file())
