@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -29,7 +31,8 @@ class TiledPrior(PriorNet):
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor, told: Tensor | None = None) -> Output:
         more = () if told is None else (told,)
-        rows, cols = (tile_starts(n, self.tile, self.overlap, self.spec.multiple) for n in x_t.shape[-2:])
+        sides = x_t.shape[-2:]
+        (rows, height), (cols, width) = (equal_tiles(n, self.tile, self.overlap, self.spec.multiple) for n in sides)
         if len(rows) * len(cols) == 1:
             return self.inner(x_t, t, condition, *more)
         total: list[Tensor | None] = [None, None]
@@ -37,7 +40,7 @@ class TiledPrior(PriorNet):
         parameters: list[Tensor] = []
         for top in rows:
             for left in cols:
-                window = (..., slice(top, top + self.tile), slice(left, left + self.tile))
+                window = (..., slice(top, top + height), slice(left, left + width))
                 raw, theta, fraction = self._one(x_t[window], t, condition[window], *more)
                 ramp = blend_window(raw.shape[-2], raw.shape[-1], self.overlap).to(raw)
                 weights[window] += ramp
@@ -66,12 +69,21 @@ class TiledPrior(PriorNet):
         return checkpoint(run, x_t, use_reentrant=False) if torch.is_grad_enabled() else run(x_t)
 
 
-def tile_starts(size: int, tile: int, overlap: int, multiple: int) -> list[int]:
-    """Where tiles begin along one axis: they cover it, overlap by at least ``overlap``, and stay on the grid."""
+def equal_tiles(size: int, tile: int, overlap: int, multiple: int) -> tuple[list[int], int]:
+    """Where tiles begin along one axis, and their side: as few as can be of at most ``tile``, and no larger than that.
+
+    They cover the axis, overlap by at least ``overlap``, and stand on the grid of ``multiple``, as their side does.
+    """
     if size <= tile:
-        return [0]
-    stride = max(multiple, (tile - overlap) // multiple * multiple)
-    return [*range(0, size - tile, stride), size - tile]
+        return [0], size
+    count = max(2, -(-(size - overlap) // (tile - overlap)))
+    while True:
+        least = -(-(size + (count - 1) * overlap) // count)
+        for side in range(-(-least // multiple) * multiple, tile + 1, multiple):
+            starts = [i * (size - side) // (count - 1) // multiple * multiple for i in range(count)]
+            if all(b - a <= side - overlap for a, b in pairwise(starts)):
+                return starts, side
+        count += 1  # the grid leaves too little overlap
 
 
 def blend_window(height: int, width: int, overlap: int) -> Tensor:

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.fft import next_fast_len
 from torch import Tensor
 
 from ..errors import ImageError
@@ -63,28 +64,54 @@ def blur(x: Tensor, kernel: Tensor, padding: Padding = "reflect") -> Tensor:
     and at 21x21 it takes 24 ms against 3, with the gradient in the kernel 108 against 5.
     """
     pad = kernel.shape[-1] // 2
+    height, width = x.shape[-2:]
+    if padding == "circular" and _wraps_fast(height, width, kernel.shape[-1]):
+        spectrum = _transform(x, (height, width)) * _transform(kernel, (height, width))[:, None]
+        around = torch.fft.irfft2(spectrum, s=(height, width))
+        return around.roll((-pad, -pad), (-2, -1)).to(x.dtype)
     if padding == "valid":
-        if min(x.shape[-2:]) < kernel.shape[-1]:
-            size = kernel.shape[-1]
-            raise ImageError(f"{x.shape[-1]}x{x.shape[-2]} pixels are too small for a kernel of {size}x{size}")
+        if min(height, width) < kernel.shape[-1]:
+            side = kernel.shape[-1]
+            raise ImageError(f"{width}x{height} pixels are too small for a kernel of {side}x{side}")
         padded = x
     else:
         padded = pad_border(x, pad, padding)
-    spectrum = _transform(padded) * _transform(kernel, padded.shape[-2:])[:, None]
+    rows, cols = padded.shape[-2:]
+    size = _fast_size(rows), _fast_size(cols)
+    spectrum = _transform(padded, size) * _transform(kernel, size)[:, None]
     # The circular wrap-around stays within the first 2 * pad rows and columns.
-    full = torch.fft.irfft2(spectrum, s=padded.shape[-2:])
-    return full[..., 2 * pad :, 2 * pad :].to(x.dtype)
+    full = torch.fft.irfft2(spectrum, s=size)
+    return full[..., 2 * pad : rows, 2 * pad : cols].to(x.dtype)
 
 
 def blur_adjoint(y: Tensor, kernel: Tensor, padding: Padding = "reflect") -> Tensor:
     """Adjoint of :func:`blur` in the image: ``<blur(x), y> = <x, blur_adjoint(y)>``, borders included."""
     pad = kernel.shape[-1] // 2
+    height, width = y.shape[-2:]
+    if padding == "circular" and _wraps_fast(height, width, kernel.shape[-1]):
+        turned = y.roll((pad, pad), (-2, -1))
+        spectrum = _transform(turned, (height, width)) * _transform(kernel, (height, width)).conj()[:, None]
+        return torch.fft.irfft2(spectrum, s=(height, width)).to(y.dtype)
     placed = F.pad(y, (2 * pad, 0, 2 * pad, 0))
-    spectrum = _transform(placed) * _transform(kernel, placed.shape[-2:]).conj()[:, None]
-    full = torch.fft.irfft2(spectrum, s=placed.shape[-2:])
+    rows, cols = placed.shape[-2:]
+    size = _fast_size(rows), _fast_size(cols)
+    spectrum = _transform(placed, size) * _transform(kernel, size).conj()[:, None]
+    full = torch.fft.irfft2(spectrum, s=size)[..., :rows, :cols]
     return (full if padding == "valid" else pad_border_adjoint(full, pad, padding)).to(y.dtype)
 
 
-def _transform(x: Tensor, size: tuple[int, ...] | None = None) -> Tensor:
+@lru_cache(maxsize=256)
+def _fast_size(size: int) -> int:
+    """The next product of 2, 3 and 5; its transform is fast: 1054 = 2 * 17 * 31 takes twice as long as 1080."""
+    return int(next_fast_len(size, real=True))
+
+
+def _wraps_fast(height: int, width: int, kernel_size: int) -> bool:
+    """Whether an image is transformed as it is: borders that wrap need no padding."""
+    fits = min(height, width) >= kernel_size
+    return fits and all(_fast_size(side) == side for side in (height, width))
+
+
+def _transform(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Real FFT, zero-padded to ``size``, in float32 or better."""
     return torch.fft.rfft2(x if x.dtype == torch.float64 else x.float(), s=size)

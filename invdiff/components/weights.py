@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from safetensors.torch import save as encode
+from torch import Tensor
 
 from ..errors import WeightsError, one_line
 from ..io.atomic import write_atomic
@@ -86,12 +87,20 @@ def load_prior(
         trained = getattr(settings, name)
         if trained != value:
             raise WeightsError(f"{path}: was trained with {name} = {trained}, the recipe asks for {value}")
+    _refuse_non_finite(path, tensors)
     prior: PriorNet = component.build(settings)
     try:
         prior.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
     except RuntimeError as error:
         raise WeightsError(f"{path}: tensors do not fit its settings ({one_line(error)[:200]})") from None
     return prior.eval().requires_grad_(False)
+
+
+def _refuse_non_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Weights of NaN or infinity would make a picture of nothing, and nobody would be told."""
+    for name, value in tensors.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise WeightsError(f"{path}: '{name}' holds numbers that are not finite")
 
 
 def take_over(prior: PriorNet, weights: str | os.PathLike[str], registry: Registry) -> list[str]:
@@ -101,6 +110,7 @@ def take_over(prior: PriorNet, weights: str | os.PathLike[str], registry: Regist
     """
     path = find_weights(os.fspath(weights), registry)
     tensors, header = read_tensors(path)
+    _refuse_non_finite(path, tensors)
     kinds = [c.kind for c in registry.rows() if c.role == "prior" and isinstance(prior, c.cls)]
     if header.get("kind") not in kinds:
         raise WeightsError(f"{path}: weights of a '{header.get('kind', 'unknown')}', and this prior is a {kinds[0]}")

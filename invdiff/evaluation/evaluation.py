@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,25 +9,20 @@ from pathlib import Path
 
 import torch
 
-from ..degradation import KernelSpace
-from ..errors import ImageError, one_line
-from ..io.atomic import write_atomic
-from ..io.decoding import load
-from ..io.pictures import Photo, save_png
+from ..errors import one_line
+from ..io.atomic import alone_in
 from ..io.progress import Event, Tell, nobody
-from ..io.sheets import array_bytes
 from ..kernel_set import KernelSet
-from ..method import Restoration
 from ..metrics.inception import Inception
 from ..metrics.lpips import LPIPS
 from ..metrics.result import border_of
+from .bench import Bench
 from .contenders import Contender, LineUp
 from .fid import distances
 from .kernels import OwnKernels
-from .measure import Watch, measured, written
 from .plan import Dataset, Plan, PlannedCase
 from .publish import publish
-from .results import Place, Results, Row
+from .results import Results
 from .summary import Summary
 
 OWN = "own"
@@ -67,12 +61,17 @@ class Evaluation:
             kernels={options.kernels_label: options.kernels.identity()},
             data={dataset.name: str(dataset.folder) for dataset in datasets},
         )
+        self.bench = Bench(self.results, options.networks, trace=options.trace)
         self.failures: list[str] = []
         self.made = self.skipped = 0
         self.total = self.plan.total * len(line_up.contenders)
 
     def run(self, tell: Tell = nobody) -> None:
         """Every picture under its kernels by every contender; a failure is told and noted, and the others go on."""
+        with alone_in(self.results.folder):
+            self._run(tell)
+
+    def _run(self, tell: Tell) -> None:
         done = 0
         for dataset in self.plan.datasets:
             for picture, path in dataset.files:
@@ -129,70 +128,14 @@ class Evaluation:
         place = replace(planned.place, method=contender.label)
         known = self.results.rows.get(place)
         try:
-            row = self._completed(known, planned, contender) if known is not None else None
+            row = self.bench.completed(known, planned, contender) if known is not None else None
             if row is None:
-                row = self._restored(place, planned, contender)
+                row = self.bench.restored(place, planned, contender)
         except Exception as error:
             return self._failed(f"{place.dataset}/{place.picture}, {place.kernel}, {place.method}", error)
         self.skipped += row is known
         self.made += row is not known
         return ""
-
-    def _completed(self, known: Row, planned: PlannedCase, contender: Contender) -> Row | None:
-        """An earlier call's row, with distances that it lacks measured on its saved picture, which is what they are
-        taken of. None where it has to be made again: its picture is not there or damaged, or steps are asked for."""
-        networks = {f"lpips_{network.network}": network for network in self.options.networks}
-        untraced = not known.trace or not networks.keys() <= known.trace[0].keys()
-        if self.options.trace and contender.traced and untraced:
-            return None
-        path = self.results.path(known.place, ".png")
-        missing = {name: network for name, network in networks.items() if name not in known.values}
-        if not path.is_file():
-            return None
-        if not missing:
-            return known
-        try:
-            image = load(path).pixels
-        except ImageError:
-            return None
-        found = {name: network(image, planned.subject.framed) for name, network in missing.items()}
-        row = replace(known, values={**known.values, **written(found)})
-        self.results.save(row)
-        return row
-
-    def _restored(self, place: Place, planned: PlannedCase, contender: Contender) -> Row:
-        watch = Watch(planned, self.options.networks, estimates=contender.estimates)
-        started = time.monotonic()
-        found = contender.restore(planned.case, watch if self.options.trace and contender.traced else None)
-        seconds = time.monotonic() - started - watch.seconds
-        framed = planned.subject.framed
-        if found.image.shape != framed.shape or not bool(found.image.isfinite().all()):
-            shapes = f"{tuple(found.image.shape)} for {tuple(framed.shape)}"
-            raise ImageError(f"the method's image is of the wrong size, or not finite ({shapes})")
-        values = written({**measured(found, planned, self.options.networks), "seconds": seconds})
-        known = self.results.rows.get(place)  # whose picture is gone, or which has no trace: keep the rest
-        before, trace = (known.values, known.trace) if known else ({}, [])
-        row = Row(place, planned.subject.digest, {**before, **values}, watch.steps or trace)
-        self._save(row, found, planned, watch)
-        return row
-
-    def _save(self, row: Row, found: Restoration, planned: PlannedCase, watch: Watch) -> None:
-        """A result's files, its record last."""
-        results, place, operator = self.results, row.place, self.plan.operator
-        shown = operator.frame(operator.baseline(planned.case.y[None])[0])
-        save_png(Photo(planned.subject.framed).to_array(), results.truth(place))
-        save_png(Photo(shown).to_array(), results.path(place, ".png", "_input"))
-        save_png(Photo(found.image).to_array(), results.path(place, ".png"))
-        if isinstance(operator.parameters, KernelSpace):
-            kernels = (
-                (planned.case.parameters, results.path(place, ".npy", "_kernels")),
-                (found.parameters, results.path(place, ".kernel.npy")),
-                (watch.first, results.path(place, ".first.npy")),
-            )
-            for kernel, path in kernels:
-                if kernel is not None:
-                    write_atomic(path, array_bytes(kernel))
-        results.save(row)
 
     def _failed(self, what: str, error: Exception) -> str:
         if self.options.debug:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -25,10 +26,36 @@ def write_atomic(path: Path, data: bytes | str) -> None:
             file.write(data)
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(name)
+        if isinstance(error, OSError) and error.filename is None:  # a full disk does not say where
+            error.filename = str(path)
         raise
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep a folder to this process while it writes there; an error where another one of this machine does.
+
+    The lock goes with the process, however that ends. Where there are no such locks, nothing is kept.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:24]
+    place = Path(tempfile.gettempdir()) / f"invdiff-{digest}.lock"  # beside results it would be taken for one
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # of another user, or on a file system without locks
+            file = stack.enter_context(open(place, "w"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                busy = f"{folder}: another process is writing here; wait for it, or choose another -o"
+                raise InvdiffError(busy) from None
+        yield
 
 
 def _umask() -> int:

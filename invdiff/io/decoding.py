@@ -151,4 +151,5 @@ def passed_over(path: Path) -> list[Path]:
 def _files_in(folder: Path, recursive: bool) -> list[Path]:
     # Hidden files are other systems' notes beside the pictures, not pictures.
     inside = folder.rglob("*") if recursive else folder.iterdir()
-    return sorted(p for p in inside if not p.name.startswith(".") and p.is_file())
+    # A link to nothing is a file that cannot be read, and not one that is not there.
+    return sorted(p for p in inside if not p.name.startswith(".") and (p.is_file() or not p.exists()))

@@ -46,6 +46,13 @@ def read_report(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def entries_of(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """A report's entries by stem; what is none, as after an edit by hand, is left out."""
+    images = report.get("images")
+    entries = [e for e in images if isinstance(e, dict)] if isinstance(images, list) else []
+    return {e["stem"]: e for e in entries if isinstance(e.get("stem"), str)}
+
+
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
     """Write ``report.json`` atomically; numbers that JSON has no word for become null."""
     write_atomic(path, json.dumps(_plain(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import ImageError, one_line
-from ..io.atomic import make_folder
+from ..io.atomic import alone_in, make_folder
 from ..io.decoding import load
 from ..io.pictures import Photo, sample_photo
 from ..io.progress import Event, Tell, nobody
@@ -23,7 +23,7 @@ from ..metrics.result import border_of
 from ..pipeline import Pipeline
 from ..sampler import StepRecord
 from .jobs import Job
-from .report import conventions_of, read_report, versions, write_report
+from .report import conventions_of, entries_of, read_report, versions, write_report
 from .result import Result, entry_of, save
 
 
@@ -79,8 +79,7 @@ class Run:
         self.options, self.recipe = options, recipe
         self.outcomes: list[Outcome] = []
         self.report_path = self.folder / "report.json"
-        previous = read_report(self.report_path)
-        self.entries = {e["stem"]: e for e in previous.get("images") or [] if isinstance(e, dict) and "stem" in e}
+        self.entries = entries_of(read_report(self.report_path))
 
     @property
     def steps(self) -> int:
@@ -89,6 +88,11 @@ class Run:
 
     def run(self, tell: Tell = nobody) -> None:
         """Every job; a failure is told and noted, and the others go on."""
+        with alone_in(self.folder):
+            self.entries |= entries_of(read_report(self.report_path))
+            self._run(tell)
+
+    def _run(self, tell: Tell) -> None:
         total = self.steps * len(self.jobs)
         for number, job in enumerate(self.jobs):
 
@@ -134,8 +138,8 @@ class Run:
         key = self._key(measurement)
         known = self.entries.get(job.stem)
         if known is not None and known.get("key") == key and not self.options.force:
-            files = known.get("files") or [""]
-            if all((self.folder / name).is_file() for name in files):
+            files = known.get("files")
+            if isinstance(files, list) and files and all((self.folder / str(name)).is_file() for name in files):
                 return Outcome(known, skipped=True)
         started = time.monotonic()
         found = self.pipeline.restore(

@@ -23,7 +23,7 @@ from torch.optim import Adam
 from ..components.weights import encode, save_prior
 from ..degradation import Degradation
 from ..errors import ImageError, TrainingError
-from ..io.atomic import make_folder, write_atomic
+from ..io.atomic import alone_in, make_folder, write_atomic
 from ..io.progress import Event, Tell, nobody
 from ..io.tensors import read_tensors
 from ..prior import PriorNet
@@ -195,7 +195,8 @@ class Trainer:
         """
         if self.step == 0 and self.team.leads:
             self.log.clear()
-        with interrupts_between_steps() as interrupted:
+        lock = alone_in(self.folder) if self.team.leads else contextlib.nullcontext()
+        with lock, interrupts_between_steps() as interrupted:
             self._run(tell, interrupted)
 
     def _run(self, tell: Tell, interrupted: threading.Event) -> None:

@@ -145,14 +145,13 @@ def test_errors_on_the_page_are_text(cli, recipe, picture, tmp_path):
 
 
 def test_a_terminal_of_few_letters(recipe, tmp_path, picture, arguments):
-    """Latin-1 has no arrows, ASCII no umlauts: a question mark, and no end of the run."""
+    """ASCII has no arrows and no umlauts: a question mark, and no end of the run."""
     picture("hübsch 猫.png", 64, 64)
-    for encoding in ("latin-1", "ascii", "cp1252"):
-        command, environment = arguments("eval", recipe(), tmp_path / "in", "-o", tmp_path / encoding)
-        environment = {**environment, "PYTHONIOENCODING": encoding}
-        done = subprocess.run(command, env=environment, capture_output=True, check=False)
-        assert done.returncode == 0, done.stderr
-        assert b"results.csv" in done.stdout
+    command, environment = arguments("eval", recipe(), tmp_path / "in", "-o", tmp_path / "out")
+    environment = {**environment, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"results.csv" in done.stdout
 
 
 # --- bombs

@@ -36,7 +36,8 @@ def blocks(page, language):
 def commands():
     """``invdiff`` lines of the shell blocks, and of the recipes' comments."""
     # write-a-plugin.md installs packages: tests/thirdparty runs it, block by block, in an environment of its own.
-    pages = [page for page in PAGES if page.name != "write-a-plugin.md"]
+    # README.md is run as printed, below.
+    pages = [page for page in PAGES if page.name not in ("write-a-plugin.md", "README.md")]
     lines = [line for page in pages for block in blocks(page, "sh") for line in block.splitlines()]
     lines += [line.lstrip("# ") for page in PAGES for line in page.read_text().splitlines() if page.suffix == ".yaml"]
     found = [re.split(r"\s{2,}|\s#", line.strip())[0] for line in lines if line.strip().startswith("invdiff ")]

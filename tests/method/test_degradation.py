@@ -7,6 +7,7 @@ import torch
 from pydantic import ValidationError
 
 from invdiff import BoxSpace, Degradation, DegradationSettings, KernelSpace
+from invdiff.assembly import read
 
 
 def gen(seed=0):
@@ -218,5 +219,14 @@ def test_a_noise_out_of_range_is_refused(settings):
         DegradationSettings(**settings)
 
 
-def test_a_number_may_be_written_as_yaml_misreads_it():
-    assert DegradationSettings(noise_sigma="1e-2").noise_sigma == 0.01
+def test_a_number_may_be_written_as_yaml_misreads_it(recipe):
+    """YAML 1.1 takes 1e-2 for a text; in recipes and changes to them it is the number."""
+    path = recipe(("  scale: 4", "  scale: 4\n  noise_sigma: 1e-2"))
+    assert read(path).degradation.settings.noise_sigma == 0.01
+    assert read(path, ["degradation.noise_sigma=2E-3"]).degradation.settings.noise_sigma == 0.002
+
+
+@pytest.mark.parametrize("wrong", ["1e-2", True, "half"])
+def test_what_is_no_number(wrong):
+    with pytest.raises(ValidationError):
+        DegradationSettings(noise_sigma=wrong)

@@ -12,7 +12,7 @@ from invdiff.guidance import Guidance
 from invdiff.prior import Output, PriorNet, PriorSpec
 from invdiff.sampler import Problem, SamplerSettings, sample
 from invdiff.schedule import NoiseSchedule
-from invdiff.tiling import TiledPrior, blend_window, tile_starts
+from invdiff.tiling import TiledPrior, blend_window, equal_tiles
 
 SHORT = NoiseSchedule.linear(40, 1e-3, 0.2)
 
@@ -81,23 +81,31 @@ def test_tiles_cover_overlap_and_keep_to_the_grid():
     """What the docstring promises, for 2000 sizes: cover, overlap by ``overlap`` or more, stay on the grid."""
     assert len(PLACES) > 1000
     for size, tile, overlap, multiple in PLACES:
-        starts = tile_starts(size, tile, overlap, multiple)
+        starts, side = equal_tiles(size, tile, overlap, multiple)
         if size <= tile:
-            assert starts == [0]
+            assert (starts, side) == ([0], size)
             continue
         assert starts[0] == 0
-        assert starts[-1] + tile == size
-        assert all(start % multiple == 0 for start in starts)
+        assert starts[-1] + side == size
+        assert side <= tile
+        assert all(place % multiple == 0 for place in (*starts, side))
         gaps = np.diff(starts)
         assert (gaps > 0).all()  # no tile twice
-        assert (tile - gaps >= overlap).all()
+        assert (side - gaps >= overlap).all()
 
 
-def test_no_more_tiles_than_needed():
-    """100 pixels by tiles of 40 that overlap by 10 advance by 30: three tiles; the last is moved back to the border."""
-    assert tile_starts(100, 40, 10, 1) == [0, 30, 60]
-    assert tile_starts(104, 40, 10, 8) == [0, 24, 48, 64]  # advance by 30 is 24 on a grid of 8
-    assert tile_starts(41, 40, 0, 1) == [0, 1]
+def test_no_more_and_no_larger_tiles_than_needed():
+    """Three tiles of 384 cover 1024 where three of 512 would compute it 2.25 times; one pixel too many is halved."""
+    assert equal_tiles(1024, 512, 64, 16) == ([0, 320, 640], 384)
+    assert equal_tiles(100, 40, 10, 1) == ([0, 30, 60], 40)
+    assert equal_tiles(41, 40, 0, 1) == ([0, 20], 21)
+    for size in range(520, 4000, 8):
+        starts, side = equal_tiles(size, 512, 64, 8)
+        count = len(starts)
+        assert count == -(-(size - 64) // (512 - 64)) or count == -(
+            -(size - 64) // (512 - 72)
+        )  # the grid takes its part
+        assert count * side <= size + (count - 1) * 64 + count * 8 + 8 * (count - 1)
 
 
 def test_blend_window():
