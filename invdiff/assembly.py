@@ -100,7 +100,12 @@ def build_trainer(
     prior, degradation = build_untrained_prior(found.prior, found.seed), build(found.degradation)
     with _placed(found):
         check_fit(prior, degradation)
-    left = take_over(prior, found.train.start, registry()) if found.train.start is not None else []
+    left: list[str] = []
+    if found.train.start is not None:
+        try:
+            left = take_over(prior, found.train.start, registry())
+        except WeightsError as error:
+            raise WeightsError(f"{found.where('train.start')}: {error}") from None
     resolved = found.resolved()
     trainer = Trainer(
         prior,

@@ -152,18 +152,24 @@ class Pipeline:
 
     def _restore_tensor(self, image: Tensor, known: _Known, callback: OnStep | None) -> Restoration:
         if image.ndim == 4:
-            rank = len(self.degradation.parameters.shape)
-            told, truth = (
-                None if value is None else value.expand(len(image), *value.shape[value.ndim - rank :])
-                for value in (known.told, known.truth)
-            )
-            each = _Known(told, truth)
+            each = _Known(*(self._for_each(value, len(image)) for value in (known.told, known.truth)))
             return _joined([self._restore_tensor(one, each.of(i), callback) for i, one in enumerate(image)])
         if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
             raise ImageError(f"an image tensor is float (3, h, w) or (B, 3, h, w), got {tuple(image.shape)}")
         found = self._restore(image, known, callback)
         found.image = found.image.to(image)
         return found
+
+    def _for_each(self, value: Tensor | None, batch: int) -> Tensor | None:
+        """Parameters of one image, or of each of a batch, as those of each."""
+        shape = self.degradation.parameters.shape
+        if value is None or tuple(value.shape) == (batch, *shape):
+            return value
+        if tuple(value.shape) != shape:
+            raise InvdiffError(
+                f"parameters are {shape} or {(batch, *shape)} for these images, got {tuple(value.shape)}"
+            )
+        return value.expand(batch, *shape)
 
     def _restore(self, pixels: Tensor, known: _Known, callback: OnStep | None) -> Restoration:
         """One image ``(3, h, w)``; the result is on the CPU, in [0, 1]."""
@@ -176,7 +182,8 @@ class Pipeline:
         measured = y[None].to(self.device)
         lifted = self.degradation.lift(measured).shape
         self.degradation.output_shape((lifted[-2], lifted[-1]))  # refuses a picture that is too small
-        told, truth = (None if v is None else v[None].float().to(self.device) for v in (known.told, known.truth))
+        told, truth = (self._for_each(value, 1) for value in (known.told, known.truth))
+        told, truth = (None if value is None else value.float().to(self.device) for value in (told, truth))
         guidance, sampler = self.guidance, self.sampler
         if told is not None:
             guidance = [Known(), *(guide for guide in self.guidance if not guide.estimates_parameters)]

@@ -1,4 +1,4 @@
-"""Building blocks of blur operators: convolution with a kernel an image, its adjoint, and resizing.
+"""Building blocks of blur operators: convolution with a kernel an image, its adjoint, and borders.
 
 Blur is true convolution, ``y[n] = sum_m k[m] x[n - m]``, and not the cross-correlation that networks
 call convolution: an asymmetric kernel is not flipped. Padding is explicit; ``valid`` is none, and the

@@ -17,17 +17,17 @@ from .deconvolution import centre_of_mass, shifted
 
 @dataclass(frozen=True)
 class MeasuredKernel:
-    """A kernel ``(K, K)`` as the loop wants it, and the whole pixels, down and right, that centring moved it by."""
+    """A kernel ``(K, K)`` as the loop wants it, and the whole pixels, down and right, that centring moves it by."""
 
     name: str
     kernel: Tensor
     shift: tuple[int, int]
 
 
-def read_kernels(path: Path, size: int) -> list[MeasuredKernel]:
+def read_kernels(path: Path, size: int, *, centre: bool = True) -> list[MeasuredKernel]:
     """All kernels of a file or of a folder's files, by name, each ``(size, size)``, float64 with unit sum.
 
-    Smaller ones are framed in zeros. The centre of mass is moved to the middle by whole pixels, so that
+    Smaller ones are framed in zeros. With ``centre`` the centre of mass is moved to the middle by whole pixels, so that
     nothing is resampled. Raises :class:`ImageError`, naming the file, for what is not a kernel of an odd
     side of at most ``size``, and for one that would lose mass by centring.
     """
@@ -38,18 +38,18 @@ def read_kernels(path: Path, size: int) -> list[MeasuredKernel]:
         files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
     except (OSError, RuntimeError, ValueError) as error:  # a name too long, no such user, no leave to look
         raise ImageError(f"{path}: cannot be read ({one_line(error)})") from None
-    found = [_centred(name, array, size) for file in files for name, array in _arrays(file)]
+    found = [_framed(name, array, size, centre) for file in files for name, array in _arrays(file)]
     if not found:
         raise ImageError(f"{path}: no kernels here ({', '.join(SUFFIXES)})")
     return found
 
 
-def read_kernel(path: Path, size: int) -> Tensor:
-    """The one kernel of a file, ``(size, size)`` float32; see :func:`read_kernels`."""
-    found = read_kernels(path, size)
+def read_kernel(path: Path, size: int) -> MeasuredKernel:
+    """The one kernel of a file as it stands there, its middle the origin; ``shift`` is what would centre its mass."""
+    found = read_kernels(path, size, centre=False)
     if len(found) > 1:
         raise ImageError(f"{path}: holds {len(found)} kernels, and one is needed")
-    return found[0].kernel.float()
+    return found[0]
 
 
 def _arrays(file: Path) -> list[tuple[str, np.ndarray]]:
@@ -116,9 +116,11 @@ def framed(name: str, array: np.ndarray, size: int) -> Tensor:
     return torch.nn.functional.pad(kernel / kernel.sum(), (margin,) * 4)
 
 
-def _centred(name: str, array: np.ndarray, size: int) -> MeasuredKernel:
+def _framed(name: str, array: np.ndarray, size: int, centre: bool) -> MeasuredKernel:
     kernel = framed(name, array, size)
     rows, cols = (-centre_of_mass(kernel[None])[0]).round().int().tolist()
+    if not centre:
+        return MeasuredKernel(name, kernel, (rows, cols))
     moved = shifted(kernel, rows, cols)
     if float(moved.sum()) < 1 - 1e-6:
         raise ImageError(f"{name}: centring its mass pushes part of it out of kernel_size {size}")

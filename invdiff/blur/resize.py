@@ -1,9 +1,6 @@
-"""Building blocks of blur operators: convolution with a kernel an image, its adjoint, and resizing.
+"""Bicubic resizing as MATLAB does it, antialiased, its adjoint, and plain bicubic lifting.
 
-Blur is true convolution, ``y[n] = sum_m k[m] x[n - m]``, and not the cross-correlation that networks
-call convolution: an asymmetric kernel is not flipped. Padding is explicit; ``valid`` is none, and the
-result is smaller by ``K - 1``. Every function here is linear in the image and takes ``(B, C, H, W)``
-images of any float dtype and ``(B, K, K)`` kernels with odd ``K``.
+Images are ``(..., H, W)`` of any float dtype; everything here is linear in them.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from rich.table import Table
 from ..errors import printable
 from ..evaluation.evaluation import Evaluation
 from ..io.progress import Event
-from ..metrics.catalogue import METRICS
+from ..metrics.catalogue import METRICS, captions
 from ..metrics.result import border_of
 from ..restoring.result import means
 from ..restoring.run import Run
@@ -112,8 +112,7 @@ class RunDisplay(Display):
         # A pipe has no width; a table cut short in a log would be of no use.
         Console(width=None if sys.stdout.isatty() else 140).print(table)
         if names:
-            border = border_of(operator)
-            click.echo(f"PSNR and SSIM: BT.601 luma, border {border}, 8-bit output. Seconds: restoring alone.")
+            click.echo("; ".join([*captions(names, border_of(operator)), "seconds: restoring alone"]))
 
 
 def _cell(metrics: dict[str, float], name: str) -> str:

@@ -29,27 +29,29 @@ def evaluate(recipe: str, data: tuple[Path, ...], output: Path, common: Common, 
     """Measure RECIPE (a file, a bundled one's name, or a folder of recipes) on folders DATA of clean pictures, and
     others beside it."""
     from ..evaluation.request import prepare
+    from ..io.atomic import alone_in
     from .display import EvaluationDisplay
 
     deterministic()
-    work = prepare(
-        Path(recipe),
-        data,
-        output,
-        overrides=common.overrides,
-        seed=common.seed,
-        device=common.device,
-        debug=common.debug,
-        **options,
-    )
-    with EvaluationDisplay(work, quiet=common.quiet) as display:
-        try:
-            work.run(display.show)
-        except KeyboardInterrupt:
-            work.publish(interrupted=True)
-            display.finish(interrupted=True)
-            sys.exit(EXIT_INTERRUPTED)
-        work.publish()
-        display.finish()
+    with alone_in(output):
+        work = prepare(
+            Path(recipe),
+            data,
+            output,
+            overrides=common.overrides,
+            seed=common.seed,
+            device=common.device,
+            debug=common.debug,
+            **options,
+        )
+        with EvaluationDisplay(work, quiet=common.quiet) as display:
+            try:
+                work.run(display.show)
+            except KeyboardInterrupt:
+                work.publish(interrupted=True)
+                display.finish(interrupted=True)
+                sys.exit(EXIT_INTERRUPTED)
+            work.publish()
+            display.finish()
     if work.failures:
         sys.exit(EXIT_SOME_FAILED)

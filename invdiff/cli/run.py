@@ -44,6 +44,7 @@ def run(
 ) -> None:
     """Restore PHOTOS, files or folders, by RECIPE, a file or a bundled one's name; or else the recipe's own sample."""
     from ..assembly import assemble, read
+    from ..io.atomic import alone_in
     from ..metrics.lpips import LPIPS
     from ..restoring.jobs import job_of_sample, jobs_of, with_references
     from ..restoring.run import Run, RunOptions
@@ -57,7 +58,8 @@ def run(
     if not named and found.input.sample is None:
         raise InvdiffError(f"{found.path}: the recipe has no input.sample; name pictures to restore")
     jobs = jobs_of(named) if named else [job_of_sample(str(found.input.sample))]
-    if folder.is_dir() and any(job.path and job.path.parent.samefile(folder) for job in jobs):
+    read_from = [job.path.parent for job in jobs if job.path] + ([reference] if reference is not None else [])
+    if folder.is_dir() and any(place.exists() and place.samefile(folder) for place in read_from):
         raise InvdiffError(f"{folder}: the output folder is an input folder; choose another with -o")
     synthesize = synthesize or (found.input.synthesize and not named)
     for option, given in (("--reference", reference), ("--kernel", kernel)):
@@ -76,7 +78,7 @@ def run(
         debug=common.debug,
     )
     work = Run(pipeline, jobs, folder, options, recipe=str(found.path))
-    with RunDisplay(work, quiet=common.quiet) as display:
+    with alone_in(folder), RunDisplay(work, quiet=common.quiet) as display:
         try:
             work.run(display.show)
         except KeyboardInterrupt:
@@ -94,7 +96,11 @@ def _kernel(path: Path, operator: Degradation) -> Tensor:
 
     if not isinstance(operator.parameters, KernelSpace):
         raise InvdiffError(f"--kernel {path}: the recipe's operator has no kernel")
-    return read_kernel(path, operator.parameters.size)
+    measured = read_kernel(path, operator.parameters.size)
+    if any(measured.shift):
+        rows, cols = (-moved for moved in measured.shift)
+        _say([f"{path}: its mass lies {rows} pixels below and {cols} right of the middle: so far is the scene moved"])
+    return measured.kernel.float()
 
 
 def _say(lines: Iterable[str]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
 
-from ..errors import InvdiffError
+from ..errors import InvdiffError, printable
 from .main import Common, common_options, main, recipe_argument
 
 
@@ -31,22 +32,25 @@ def train(
 ) -> None:
     """Train RECIPE's prior on folders of photos (Algorithm 1)."""
     from ..assembly import build_trainer
+    from ..io.atomic import alone_in
     from .display import TrainDisplay
 
     folders = [str(folder) for folder in data]
     if cooldown is not None and not resume:
         raise InvdiffError("--cooldown ends a run that is there: it goes with --resume")
     trainer = build_trainer(recipe, output, folders, common.overrides, common.seed, common.device, validate)
-    if resume:
-        trainer.resume()
-        if cooldown is not None:
-            trainer.cool_down(cooldown)
-    elif trainer.checkpoint.exists():
-        raise InvdiffError(f"{trainer.checkpoint}: this folder holds a run: go on with --resume, or choose another -o")
     quiet = common.quiet or not trainer.team.leads
-    for note in () if quiet else trainer.notes:
-        click.echo(note, err=True)
-    with TrainDisplay(trainer, quiet=quiet) as display:
-        trainer.run(display.show)
+    with alone_in(output) if trainer.team.leads else nullcontext():
+        if resume:
+            trainer.resume()
+            if cooldown is not None:
+                trainer.cool_down(cooldown)
+        elif trainer.checkpoint.exists():
+            there = "this folder holds a run: go on with --resume, or choose another -o"
+            raise InvdiffError(f"{trainer.checkpoint}: {there}")
+        for note in () if quiet else trainer.notes:
+            click.echo(printable(note), err=True)
+        with TrainDisplay(trainer, quiet=quiet) as display:
+            trainer.run(display.show)
     if not quiet:
         click.echo(f"{trainer.weights}: step {trainer.step}, {trainer.seconds:.0f} s")

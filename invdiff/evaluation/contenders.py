@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from ..components.registry import Part, Registry, Role
 from ..errors import InvdiffError, PluginError, RecipeError
 from ..method import Case, Method, Restoration
 from ..pipeline import Pipeline
-from ..recipe.bundled import find_recipe
+from ..recipe.bundled import bundled, find_recipe
 from ..recipe.recipe import Recipe, part_without_recipe
 from ..recipe.source import Change
 from ..sampler import StepRecord
@@ -151,7 +152,7 @@ def gather(
 
 def recipes_of(place: Path) -> list[Path]:
     """The recipe itself, a path or a bundled one's name, or the recipes in a folder, by name."""
-    if not place.is_dir():
+    if not place.is_dir() or os.fspath(place) in bundled():
         return [find_recipe(place)]
     found = sorted(place.glob("*.yaml"))
     if not found:

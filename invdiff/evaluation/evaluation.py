@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 
 from ..errors import one_line
-from ..io.atomic import alone_in
 from ..io.progress import Event, Tell, nobody
 from ..kernel_set import KernelSet
 from ..metrics.inception import Inception
@@ -68,10 +67,6 @@ class Evaluation:
 
     def run(self, tell: Tell = nobody) -> None:
         """Every picture under its kernels by every contender; a failure is told and noted, and the others go on."""
-        with alone_in(self.results.folder):
-            self._run(tell)
-
-    def _run(self, tell: Tell) -> None:
         done = 0
         for dataset in self.plan.datasets:
             for picture, path in dataset.files:

@@ -136,7 +136,7 @@ def _picture(path: Path) -> str:
             buffer, shown = io.BytesIO(), picture.convert("RGB")
             shown.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
             shown.save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
-    except OSError:
+    except Exception:  # damaged since: the page is of what is there
         return "data:,"
     return _uri("jpeg", buffer.getvalue())
 

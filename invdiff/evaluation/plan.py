@@ -13,6 +13,7 @@ from ..errors import ImageError, InvdiffError
 from ..io.decoding import load
 from ..kernel_set import KernelSet
 from ..method import Case
+from ..metrics import rms
 from ..pipeline import Pipeline
 from ..seeds import Stream, content_of, stream
 from .kernels import draw
@@ -96,7 +97,6 @@ class Plan:
     def measurement(self, clean: Tensor, parameters: Tensor) -> Case:
         """The measurement, as the operator makes it; its noise follows from seed, picture and kernel."""
         generator = stream(self.seed, Stream.MEASUREMENT_NOISE, *content_of(clean, parameters))
-        y = self.operator.corrupt(self.operator.apply(clean[None], parameters[None]), generator)[0]
-        settings = self.operator.settings
-        rounding = 1 / 255**2 / 12 if settings.quantize else 0.0
-        return Case(y, parameters, self.operator, float(settings.noise_sigma**2 + rounding) ** 0.5)
+        plain = self.operator.apply(clean[None], parameters[None])
+        y = self.operator.corrupt(plain, generator)
+        return Case(y[0], parameters, self.operator, rms(y - plain))

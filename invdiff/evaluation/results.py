@@ -147,7 +147,7 @@ class Results:
         writer.writerow([*KEYS, BORDER, *METRICS])
         for row in rows:
             numbers = (row.values.get(name, "") for name in METRICS)
-            writer.writerow([*map(_as_text, asdict(row.place).values()), self.luma_border, *numbers])
+            writer.writerow([*map(as_text, asdict(row.place).values()), self.luma_border, *numbers])
         write_atomic(self.folder / "results.csv", table.getvalue())
 
 
@@ -166,7 +166,7 @@ def read_csv(path: Path) -> list[Row]:
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
-def _as_text(cell: str) -> str:
+def as_text(cell: str) -> str:
     """A name that a spreadsheet would take for a formula gets an apostrophe in front."""
     return f"'{cell}" if cell.startswith(_FORMULA) else cell
 

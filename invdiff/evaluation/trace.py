@@ -13,7 +13,7 @@ import numpy as np
 from ..io.plot import plot
 from ..io.sheets import kernel_picture, read_kernel
 from ..metrics.catalogue import METRICS, title
-from .results import KEYS, Results, Row
+from .results import KEYS, Results, Row, as_text
 
 
 def trace_csv(rows: Sequence[Row]) -> str:
@@ -25,7 +25,12 @@ def trace_csv(rows: Sequence[Row]) -> str:
     for row in rows:
         for step in row.trace:
             writer.writerow(
-                [*asdict(row.place).values(), step["step"], step["t"], *(step.get(name, "") for name in shown)]
+                [
+                    *map(as_text, asdict(row.place).values()),
+                    step["step"],
+                    step["t"],
+                    *(step.get(name, "") for name in shown),
+                ]
             )
     return table.getvalue()
 

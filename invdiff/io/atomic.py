@@ -49,7 +49,8 @@ def alone_in(folder: Path) -> Iterator[None]:
     place = Path(tempfile.gettempdir()) / f"invdiff-{digest}.lock"  # beside results it would be taken for one
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # of another user, or on a file system without locks
-            file = stack.enter_context(open(place, "w"))
+            flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW  # a link there would be somebody else's
+            file = stack.enter_context(os.fdopen(os.open(place, flags, 0o600), "w"))
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-import warnings
+import threading
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ..errors import ImageError, one_line
-from .pictures import Photo, from_array, from_pil
+from ..errors import ImageError, InvdiffError, one_line
+from .pictures import Metadata, Photo, from_array, from_pil
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".jp2", ".ppm", ".tga"}
@@ -19,6 +21,7 @@ FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "DIB", "GIF", "AVIF", "J
 """Pillow's decoders that a file may reach. A suffix says nothing of what is inside: without this list a photo that is
 PostScript would be run by Ghostscript."""
 _MAX_PIXELS = 100_000_000
+_OPENING = threading.Lock()
 
 
 def load(path: Path) -> Photo:
@@ -27,7 +30,7 @@ def load(path: Path) -> Photo:
         if path.suffix.lower() in (".tif", ".tiff"):
             deep = _deep_tiff(path)
             if deep is not None:
-                return from_array(deep)
+                return deep
         with open_picture(path) as picture:
             _refuse_several(picture)
             picture.load()
@@ -36,7 +39,9 @@ def load(path: Path) -> Photo:
         raise ImageError(f"{path}: no such file") from None
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from None
-    except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError) as error:
+    except InvdiffError:
+        raise
+    except Exception as error:  # a damaged file makes the decoders raise almost anything
         unknown = isinstance(error, Image.UnidentifiedImageError)
         raise ImageError(f"{path}: {_no_picture(path) if unknown else one_line(error)}") from None
 
@@ -44,9 +49,12 @@ def load(path: Path) -> Photo:
 def open_picture(path: Path) -> Image.Image:
     """A picture, not yet decoded, by one of :data:`FORMATS`. Every file that is taken for a picture is opened here."""
     Image.init()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we have a limit of our own
-        picture = Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
+    with _OPENING:
+        theirs, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # we have a limit of our own
+        try:
+            picture = Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
+        finally:
+            Image.MAX_IMAGE_PIXELS = theirs
     _refuse_bomb(*picture.size)
     return picture
 
@@ -65,7 +73,10 @@ def _no_picture(path: Path) -> str:
 
 def _refuse_bomb(width: int, height: int) -> None:
     """Small files can claim any size: refuse it before memory is asked for."""
-    limit = int(os.environ.get("INVDIFF_MAX_PIXELS") or _MAX_PIXELS)
+    given = os.environ.get("INVDIFF_MAX_PIXELS", "").strip()
+    if given and not given.isdecimal():
+        raise InvdiffError(f"INVDIFF_MAX_PIXELS: a whole number is needed, got '{given}'")
+    limit = int(given or _MAX_PIXELS)
     if width * height > limit:
         raise ImageError(
             f"{width}x{height} are more than {limit:,} pixels; INVDIFF_MAX_PIXELS, in the environment, allows more"
@@ -79,7 +90,7 @@ def _refuse_several(picture: Image.Image) -> None:
         raise ImageError(f"holds {frames} pictures (pages or frames): save the one that is meant by itself")
 
 
-def _deep_tiff(path: Path) -> np.ndarray | None:
+def _deep_tiff(path: Path) -> Photo | None:
     """A TIFF of 16 bit or of floats that Pillow cannot read, or reads wrongly; None for the others."""
     import tifffile
 
@@ -101,11 +112,23 @@ def _deep_tiff(path: Path) -> np.ndarray | None:
             if colour and tifffile.EXTRASAMPLE.ASSOCALPHA in page.extrasamples:
                 array = _divided_by_alpha(array)
             tag = page.tags.get("Orientation")
-            return _upright(array, int(tag.value) if tag else 1)
-    except ImageError:
+            upright = _upright(array, int(tag.value) if tag else 1)
+            return replace(from_array(upright), metadata=_tiff_metadata(page.tags))
+    except InvdiffError:
         raise
     except Exception:  # a damaged file makes the reader raise almost anything; Pillow says what is wrong with it
         return None
+
+
+def _tiff_metadata(tags: Any) -> Metadata:
+    """Profile and resolution of a TIFF's tags."""
+    profile, unit = tags.get("InterColorProfile"), tags.get("ResolutionUnit")
+    sides = [tags.get(name) for name in ("XResolution", "YResolution")]
+    inches = {2: 1.0, 3: 2.54}.get(int(unit.value) if unit else 2)
+    dpi = None
+    if inches and all(side is not None and side.value[1] for side in sides):
+        dpi = (inches * sides[0].value[0] / sides[0].value[1], inches * sides[1].value[0] / sides[1].value[1])
+    return Metadata(bytes(profile.value) if profile else None, dpi)
 
 
 def _divided_by_alpha(array: np.ndarray) -> np.ndarray:

@@ -182,15 +182,15 @@ def _turned_upright(picture: Image.Image) -> Image.Image:
 
 
 def _from_mode(picture: Image.Image) -> Photo:
-    if picture.mode in ("1", "L") and "transparency" in picture.info:
-        picture = picture.convert("L").convert("LA") if picture.mode == "1" else picture.convert("LA")
-    elif picture.mode in ("P", "PA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA" if "transparency" in picture.info or picture.mode == "PA" else "RGB")
     if picture.mode.startswith("I"):  # 16 bit grey; Pillow may hand it out in 32
         array = np.asarray(picture).astype(np.int64)
         if array.size and (array.min() < 0 or array.max() > 65535):
             raise ImageError("integer pixels beyond 16 bit")
         return from_array(array.astype(np.uint16))
+    if picture.mode in ("1", "L") and "transparency" in picture.info:
+        picture = picture.convert("L").convert("LA") if picture.mode == "1" else picture.convert("LA")
+    elif picture.mode in ("P", "PA") or "transparency" in picture.info:
+        picture = picture.convert("RGBA" if "transparency" in picture.info or picture.mode == "PA" else "RGB")
     if picture.mode == "F":
         return from_array(np.asarray(picture))
     if picture.mode == "1":

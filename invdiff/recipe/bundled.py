@@ -29,7 +29,7 @@ def find_recipe(recipe: str | os.PathLike[str]) -> Path:
     """A path that exists, or the bundled recipe of that name."""
     path = Path(recipe)
     try:
-        if path.exists():
+        if path.is_file():
             return path
     except (OSError, ValueError) as error:  # a name too long
         raise RecipeError(f"{path}: no such recipe ({one_line(error)})") from None

@@ -46,11 +46,15 @@ def read_report(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def entries_of(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """A report's entries by stem; what is none, as after an edit by hand, is left out."""
+def entries_of(report: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """A report's entries by stem; what is none, as after an edit by hand, is left out.
+
+    Those made with other settings than ``settings`` get their own beside them.
+    """
     images = report.get("images")
     entries = [e for e in images if isinstance(e, dict)] if isinstance(images, list) else []
-    return {e["stem"]: e for e in entries if isinstance(e.get("stem"), str)}
+    others = {} if report.get("settings") == _plain(settings) else {"settings": report.get("settings")}
+    return {e["stem"]: {**others, **e} for e in entries if isinstance(e.get("stem"), str)}
 
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:

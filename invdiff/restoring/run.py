@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import ImageError, one_line
-from ..io.atomic import alone_in, make_folder
+from ..io.atomic import make_folder
 from ..io.decoding import load
 from ..io.pictures import Photo, sample_photo
 from ..io.progress import Event, Tell, nobody
@@ -79,7 +79,7 @@ class Run:
         self.options, self.recipe = options, recipe
         self.outcomes: list[Outcome] = []
         self.report_path = self.folder / "report.json"
-        self.entries = entries_of(read_report(self.report_path))
+        self.entries = entries_of(read_report(self.report_path), pipeline.identity)
 
     @property
     def steps(self) -> int:
@@ -88,11 +88,8 @@ class Run:
 
     def run(self, tell: Tell = nobody) -> None:
         """Every job; a failure is told and noted, and the others go on."""
-        with alone_in(self.folder):
-            self.entries |= entries_of(read_report(self.report_path))
-            self._run(tell)
-
-    def _run(self, tell: Tell) -> None:
+        # Another run may have written here since this one was made.
+        self.entries |= entries_of(read_report(self.report_path), self.pipeline.identity)
         total = self.steps * len(self.jobs)
         for number, job in enumerate(self.jobs):
 
@@ -200,9 +197,10 @@ class Run:
         settings = {name: identity.get(name) for name in ("seed", "degradation", "prior", "guidance", "sampler")}
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         truth = measurement.clean if measurement.scene is None else measurement.scene
-        for tensor in (measurement.photo.pixels, truth, measurement.parameters):
+        for tensor in (measurement.photo.pixels, measurement.photo.alpha, truth, measurement.parameters):
             digest.update(b"-" if tensor is None else tensor.contiguous().numpy().tobytes())
         if self.options.kernel is not None:
             digest.update(b"kernel" + self.options.kernel.contiguous().numpy().tobytes())
+        digest.update(repr(measurement.photo.metadata).encode())
         digest.update(str(self.options.lpips and self.options.lpips.network).encode())
         return digest.hexdigest()[:16]

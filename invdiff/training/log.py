@@ -17,10 +17,6 @@ class Log:
     def __init__(self, folder: Path) -> None:
         self.path, self.picture = folder / "log.jsonl", folder / "log.svg"
 
-    def clear(self) -> None:
-        """Begin anew."""
-        self.path.unlink(missing_ok=True)
-
     def append(self, record: dict[str, Any]) -> None:
         """Add a line."""
         with open(self.path, "a", encoding="utf-8") as file:

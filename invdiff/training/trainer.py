@@ -23,7 +23,7 @@ from torch.optim import Adam
 from ..components.weights import encode, save_prior
 from ..degradation import Degradation
 from ..errors import ImageError, TrainingError
-from ..io.atomic import alone_in, make_folder, write_atomic
+from ..io.atomic import make_folder, write_atomic
 from ..io.progress import Event, Tell, nobody
 from ..io.tensors import read_tensors
 from ..prior import PriorNet
@@ -99,10 +99,7 @@ class Trainer:
         self.log = Log(self.folder)
         self.step = 0
         self.seconds = 0.0
-        self.bfloat16 = settings.precision == "bfloat16"
-        if settings.precision == "auto":
-            self.bfloat16, why = choose_bfloat16(self.prior, settings, device)
-            self.notes.append(why)
+        self.bfloat16: bool | None = None if settings.precision == "auto" else settings.precision == "bfloat16"
 
     @property
     def checkpoint(self) -> Path:
@@ -182,22 +179,29 @@ class Trainer:
         self.best = float(header.get("best", "-inf"))
         if self.settings.precision == "auto":  # measured once a run: another answer would be another run
             self.bfloat16 = header.get("precision") == "bfloat16"
-        self.team.wait()
-        if not self.team.leads:
-            return
-        self.log.forget_after(self.step)
-        self._save_weights(self.weights.name)  # a kill may have come between the two files
 
     def run(self, tell: Tell = nobody) -> None:
         """Train to the end, or until Ctrl-C, which waits for the end of the step and leaves a checkpoint.
 
         Stops at a non-finite loss; the last checkpoint on disk is from before it.
         """
-        if self.step == 0 and self.team.leads:
-            self.log.clear()
-        lock = alone_in(self.folder) if self.team.leads else contextlib.nullcontext()
-        with lock, interrupts_between_steps() as interrupted:
+        if self.team.leads:
+            self.log.forget_after(self.step)
+            if self.step:  # a kill may have come between checkpoint and weights
+                self._save_weights(self.weights.name)
+        if self.bfloat16 is None:
+            self._choose_precision(tell)
+        with interrupts_between_steps() as interrupted:
             self._run(tell, interrupted)
+
+    def _choose_precision(self, tell: Tell) -> None:
+        """The leader measures, and all do as it says."""
+        images = self.settings.batch // (self.team.size * self.settings.accumulate)
+        chosen, why = False, ""
+        if self.team.leads:
+            chosen, why = choose_bfloat16(self.prior, self.settings, self.device, images)
+            tell(Event(self.step, self.settings.steps, "training", line=why))
+        self.bfloat16 = self.team.any(chosen)
 
     def _run(self, tell: Tell, interrupted: threading.Event) -> None:
         started, since, parts, count = time.monotonic(), time.monotonic(), torch.zeros(3), 0
@@ -217,12 +221,8 @@ class Trainer:
                 now = time.monotonic()
                 self._record(parts / count, count * settings.batch / (now - since), tell)
                 since, parts, count = now, torch.zeros(3), 0
-            if (
-                self.validation
-                and self.team.leads
-                and (self.step % settings.validate_every == 0 or self.step == settings.steps)
-            ):
-                self._validate(tell)
+            if self.validation and (self.step % settings.validate_every == 0 or self.step == settings.steps):
+                self._validate(self.validation, tell)
             kept = self.step % settings.checkpoint_every == 0 or self.step == settings.steps
             if kept:
                 self.save()
@@ -255,17 +255,17 @@ class Trainer:
         steps = self.settings.steps
         tell(Event(self.step, steps, "training", note, line=f"step {self.step}/{steps}  {note}"))
 
-    def _validate(self, tell: Tell) -> None:
+    def _validate(self, validation: Validation, tell: Tell) -> None:
         """Measure the averaged weights, keep them if they are the best so far, draw the curve."""
-        if self.validation is None or not self.team.leads:
+        if not self.team.leads:
             return
         with self._averaged() as prior:
-            found = self.validation(prior, self.device)
+            found = validation(prior, self.device)
         self.log.append({"step": self.step, "validation": {name: round(value, 5) for name, value in found.items()}})
-        if found["psnr_y"] > self.best:
+        if found["psnr_y"] > self.best and not self.cooling:
             self.best = found["psnr_y"]
             self._save_weights("best.safetensors")
-        self.log.draw(self.validation.baseline["psnr_y"])
+        self.log.draw(validation.baseline["psnr_y"])
         note = f"validation {found['psnr_y']:.2f} dB ({found['gain']:+.2f})"
         self._tell(tell, note)
 
@@ -279,7 +279,7 @@ class Trainer:
             generators = [stream(self.seed, Stream.TRAINING_STEP, number) for number in mine]
             given = lesson(self.prior, self.degradation, images, settings.noise, generators)
             with self.team.apart(self.model) if i < parts - 1 else contextlib.nullcontext():
-                found = losses(self.prior, self.model, given, settings, self.bfloat16)
+                found = losses(self.prior, self.model, given, settings, bool(self.bfloat16))
                 (found[0] / parts).backward()
             values += torch.stack([value.detach() for value in found]).float() / parts
         norm = torch.nn.utils.clip_grad_norm_(self.prior.parameters(), settings.clip)

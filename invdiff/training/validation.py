@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..degradation import Degradation
+from ..errors import ImageError
 from ..io.decoding import list_pictures, load
 from ..metrics.result import parameter_metrics, picture_metrics
 from ..prior import PriorNet
@@ -28,11 +29,13 @@ class Validation:
     def __init__(self, folder: Path, degradation: Degradation, prior: PriorNet, side: int, seed: int) -> None:
         self.degradation = degradation
         self.clean: list[Tensor] = []
-        for path in list_pictures(folder, recursive=True)[:_MOST]:
+        for path in list_pictures(folder, recursive=True):
             pixels = load(path).pixels
-            if min(pixels.shape[-2:]) >= side:
+            if min(pixels.shape[-2:]) >= side and len(self.clean) < _MOST:
                 top, left = ((n - side) // 2 for n in pixels.shape[-2:])
                 self.clean.append(pixels[:, top : top + side, left : left + side])
+        if not self.clean:
+            raise ImageError(f"{folder}: no picture there has {side} pixels a side, as the crops have")
         whole = torch.stack(self.clean)
         generator = stream(seed, Stream.VALIDATION)
         self.y, self.theta = degradation.degrade(whole, generator)

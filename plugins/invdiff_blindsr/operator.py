@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from invdiff.blur import (
@@ -40,6 +40,12 @@ class BlindSRSettings(DegradationSettings):
 
     camera: Camera | None = None
     """Noise and JPEG after the optics, drawn for each measurement: for training priors that people's photos need."""
+
+    @model_validator(mode="after")
+    def _one_noise(self) -> BlindSRSettings:
+        if self.camera is not None and (self.noise_sigma or not self.quantize):
+            raise ValueError("camera brings noise and rounding of its own: leave noise_sigma and quantize as they are")
+        return self
 
     @field_validator("kernel_size")
     @classmethod

@@ -71,7 +71,7 @@ class KernelAware(Guidance[KernelAwareSettings]):
         kernel_or_none = step.truth if self.settings.kernel == "given" else step.theta
         if kernel_or_none is None:
             raise RecipeError(
-                "kernel_aware: kernel 'given' needs a known kernel, so inputs that are degraded here"
+                "kernel_aware: kernel 'given' needs a known kernel: inputs that are degraded here, or one that is told"
                 if self.settings.kernel == "given"
                 else "kernel_aware: this prior estimates no kernel"
             )

@@ -41,7 +41,7 @@ class Proximal(Guidance[ProximalSettings]):
         theta = step.truth if self.settings.kernel == "given" else step.theta
         if theta is None:
             raise RecipeError(
-                "proximal: kernel 'given' needs a known kernel, so inputs that are degraded here"
+                "proximal: kernel 'given' needs a known kernel: inputs that are degraded here, or one that is told"
                 if self.settings.kernel == "given"
                 else "proximal: this prior estimates no parameters"
             )

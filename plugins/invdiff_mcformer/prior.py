@@ -103,7 +103,7 @@ class MCFormerPrior(PriorNet):
     def prepare(self, degradation: Degradation, generator: torch.Generator) -> None:
         """Fit the head to the operator: a PCA head to its kernels, a box head to its bounds."""
         head = getattr(self.network.estimator, "head", None)
-        if isinstance(head, PCAHead):
+        if isinstance(head, PCAHead) and not bool(head.basis.any()):  # one that came with weights stays theirs
             head.fit(degradation.sample_parameters(4096, generator))
         if isinstance(head, BoxHead):
             if not isinstance(degradation.parameters, BoxSpace):

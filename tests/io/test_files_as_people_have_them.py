@@ -237,3 +237,53 @@ def test_a_name_as_long_as_names_can_be(cli, recipe, picture, tmp_path):
     assert len(made) == 2
     assert all("~" in name for name in made)
     assert "2 already done" in cli("run", recipe(), tmp_path / "in", "-o", tmp_path / "out").out
+
+
+def test_a_deep_tiff_keeps_profile_and_resolution(tmp_path):
+    profile = wide_gamut()
+    tifffile.imwrite(
+        *(tmp_path / "a.tif", colours()),
+        photometric="rgb",
+        resolution=(118.11, 118.11),
+        resolutionunit="CENTIMETER",
+        iccprofile=profile,
+    )
+    metadata = load(tmp_path / "a.tif").metadata
+    assert metadata.icc == profile
+    assert metadata.dpi == pytest.approx((300, 300), rel=1e-3)
+
+
+def test_deep_grey_with_a_transparent_value(tmp_path):
+    """16 bit and a transparent grey: the values stay what they are."""
+    picture = Image.fromarray(ramp())
+    picture.save(tmp_path / "a.png", transparency=5)
+    np.testing.assert_allclose(load(tmp_path / "a.png").pixels[0].numpy(), ramp() / 65535, atol=1e-6)
+
+
+def test_whatever_a_decoder_raises_is_one_line(tmp_path, monkeypatch):
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.avif")
+    data = bytearray((tmp_path / "a.avif").read_bytes())
+    data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
+    (tmp_path / "a.avif").write_bytes(data)
+    with pytest.raises(ImageError, match=r"a\.avif: ") as caught:
+        load(tmp_path / "a.avif")
+    assert "\n" not in str(caught.value)
+
+
+def test_another_transparency_is_another_picture(cli, recipe, tmp_path):
+    picture = Image.fromarray(np.full((16, 16, 4), 100, np.uint8))
+    picture.save(tmp_path / "a.png")
+    command = ["run", recipe(), tmp_path / "a.png", "-o", tmp_path / "out"]
+    assert "1 restored" in cli(*command).out
+    picture.putalpha(50)
+    picture.save(tmp_path / "a.png")
+    assert "1 restored" in cli(*command).out
+
+
+def test_references_are_not_written_over(refused, recipe, picture, tmp_path):
+    photo = picture("a.png", 16, 16)
+    clean = picture("a.png", 64, 64, folder=tmp_path / "hr")
+    before = clean.read_bytes()
+    message = refused("run", recipe(), photo, "-o", clean.parent, "--reference", clean.parent)
+    assert "the output folder is an input folder" in message
+    assert clean.read_bytes() == before

@@ -168,6 +168,17 @@ def test_a_wrong_kernel_is_one_clear_line(wrong, words):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("count", [2, 4])
+def test_kernels_of_another_number_of_images(count):
+    kernels = ToyBlur().sample_parameters(count, torch.Generator().manual_seed(0))
+    y = measured(kernel())[0]
+    for image in (y, y.expand(3, -1, -1, -1)):
+        with pytest.raises(InvdiffError, match="for these images, got"):
+            toy().restore(image, kernel=kernels)
+        with pytest.raises(InvdiffError, match="for these images, got"):
+            toy().restore(image, truth=kernels)
+
+
 class Gain(Degradation):
     """An unknown brightness."""
 

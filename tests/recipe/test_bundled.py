@@ -83,3 +83,12 @@ def test_a_pipeline_can_be_pickled(recipe):
     pipe = invdiff.load(recipe(), device="cpu")
     y = torch.rand(3, 16, 16)
     assert torch.equal(pickle.loads(pickle.dumps(pipe)).restore(y).image, pipe.restore(y).image)
+
+
+def test_a_folder_of_that_name_does_not_hide_it(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "blindsr_x4").mkdir()
+    assert read("blindsr_x4").name == "blindsr_x4"
+    from invdiff.evaluation.contenders import recipes_of
+
+    assert recipes_of(Path("blindsr_x4")) == [folder() / "blindsr_x4.yaml"]

@@ -64,3 +64,15 @@ def test_photos_are_arguments_too(recipe, cli, picture, tmp_path, report):
     files = [picture(f"{name}.png", 16, 20) for name in "abc"]
     assert cli("run", recipe(), "-i", *files, "-o", tmp_path / "out").code == 0
     assert sorted(report(tmp_path / "out")) == ["a", "b", "c"]
+
+
+def test_a_kernel_off_its_middle_is_used_as_it_is_and_said(recipe, cli, kernel, picture, tmp_path):
+    """As in Python: its middle is the origin. How far its mass lies from there is how far the scene is moved."""
+    off = np.zeros((7, 7))
+    off[5, 2:5] = 1
+    photo = picture("a.png", 24, 20)
+    done = cli("run", recipe(), photo, "-o", tmp_path / "out", "--kernel", kernel(off))
+    assert done.code == 0
+    assert "its mass lies 2 pixels below and 0 right of the middle" in done.err
+    of_python = invdiff.load(recipe()).restore(load(photo), kernel=off)
+    assert np.array_equal(of_python.image.to_array(), load(tmp_path / "out" / "a.png").to_array())

@@ -399,3 +399,14 @@ def test_interrupt(recipe, cli, arguments, picture, tmp_path, report):
     assert result.code == 0
     assert f"{len(done)} already done" in result.out
     assert len(report(out)) == 6
+
+
+def test_entries_of_other_settings_say_so(recipe, cli, picture, tmp_path, report):
+    """A report holds the last call's settings; what was made otherwise keeps its own."""
+    one, two = picture("one.png", 16, 16), picture("two.png", 16, 16, seed=1)
+    assert cli("run", recipe(), one, "-o", tmp_path / "out").code == 0
+    assert cli("run", recipe(), two, "-o", tmp_path / "out", "--set", "sampler.steps=1").code == 0
+    entries, whole = report(tmp_path / "out"), report(tmp_path / "out", whole=True)
+    assert whole["settings"]["sampler"]["steps"] == 1
+    assert entries["one"]["settings"]["sampler"]["steps"] == 2
+    assert "settings" not in entries["two"]

@@ -240,18 +240,69 @@ def test_weights_that_a_kill_left_behind_are_made_again(train, tmp_path):
 def test_precision_is_measured_where_there_are_units(tiny_prior, monkeypatch):
     from invdiff.training import precision
 
-    prior, settings = tiny_prior(5), TrainSettings(batch=1, crop=32)
+    prior, settings, here = tiny_prior(5), TrainSettings(batch=8, crop=32), torch.device("cpu")
     monkeypatch.setattr(precision, "_has_units", lambda device: False)
-    assert precision.choose_bfloat16(prior, settings, torch.device("cpu")) == (
-        False,
-        "precision: float32 (no units for bfloat16 here)",
-    )
+    plain = (False, "precision: float32 (no units for bfloat16 here)")
+    assert precision.choose_bfloat16(prior, settings, here, 2) == plain
     monkeypatch.setattr(precision, "_has_units", lambda device: True)
+    asked = []
     for seconds, chosen in (({True: 1.0, False: 2.0}, True), ({True: 1.9, False: 2.0}, False)):
-        monkeypatch.setattr(precision, "_seconds_of_a_pass", lambda *a, s=seconds: s[a[-1]])
-        found, why = precision.choose_bfloat16(prior, settings, torch.device("cpu"))
+        monkeypatch.setattr(
+            precision, "_seconds_of_a_pass", lambda prior, x, kind, s=seconds: asked.append(tuple(x.shape)) or s[kind]
+        )
+        found, why = precision.choose_bfloat16(prior, settings, here, 2)
         assert found is chosen
         assert ("bfloat16 (a pass" if chosen else "float32 (a pass") in why
+    assert set(asked) == {(2, 3, 32, 32)}  # what the device is given at once, not the batch of all
     monkeypatch.undo()
-    assert precision._seconds_of_a_pass(prior, settings, torch.device("cpu"), True) > 0
+    assert precision._seconds_of_a_pass(prior, torch.zeros(1, 3, 32, 32), True) > 0
     assert all(p.grad is None for p in prior.parameters())
+
+
+def test_the_choice_of_precision_is_made_once_a_run(cli, training, photos, tmp_path, monkeypatch):
+    from invdiff.training import trainer
+
+    asked = []
+    monkeypatch.setattr(trainer, "choose_bfloat16", lambda *a: (asked.append(a) or True, "precision: bfloat16"))
+    command = ["train", training, "-o", tmp_path / "run", "--data", photos, "--set", "train.precision=auto"]
+    first = cli(*command, "--set", "train.steps=1")
+    again = cli(*command, "--set", "train.steps=2", "--resume")
+    assert (first.code, again.code, len(asked)) == (0, 0, 1), first.err + again.err
+    assert "precision: bfloat16" in first.err
+    assert "precision:" not in again.err
+    assert header(tmp_path / "run" / "checkpoint.safetensors")["precision"] == "bfloat16"
+
+
+def test_a_cooldown_leaves_the_best_weights_alone(train, picture, tmp_path):
+    picture("v.png", 40, 44, seed=10, folder=tmp_path / "validation")
+    options = ["--validate", tmp_path / "validation"]
+    train("run", *options, steps=3, validate_every=1)
+    before = (tmp_path / "run" / "best.safetensors").read_bytes()
+    train("run", *options, "--resume", "--cooldown", "3", steps=3, validate_every=1)
+    assert (tmp_path / "run" / "best.safetensors").read_bytes() == before
+    assert len([r for r in records(tmp_path / "run") if "validation" in r]) == 6
+
+
+def test_pictures_to_validate_on_that_are_all_too_small(refused, training, photos, picture, tmp_path):
+    for i in range(30):
+        picture(f"{i:02}.png", 20, 20, folder=tmp_path / "small")
+    command = ["train", training, "-o", tmp_path / "a", "--data", photos, "--quiet", "--validate", tmp_path / "small"]
+    assert "no picture there has 32 pixels a side" in refused(*command)
+    picture("z.png", 40, 40, folder=tmp_path / "small")
+    from invdiff.assembly import build_trainer
+
+    trainer = build_trainer(training, tmp_path / "b", [str(photos)], validate=tmp_path / "small")
+    assert len(trainer.validation.clean) == 1
+
+
+def test_a_second_training_changes_nothing(refused, train, training, photos, tmp_path):
+    """It is refused before it writes: the log and the weights of the first are as they were."""
+    from invdiff.io.atomic import alone_in
+
+    train("run", steps=2)
+    before = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
+    command = ["train", training, "-o", tmp_path / "run", "--data", photos, "--quiet"]
+    with alone_in(tmp_path / "run"):
+        for more in ([], ["--resume"], ["--resume", "--cooldown", "2"]):
+            assert "another process is writing here" in refused(*command, *more)
+    assert {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()} == before

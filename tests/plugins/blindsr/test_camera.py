@@ -67,3 +67,9 @@ def test_without_it_nothing_changes_and_with_it_everything_is_seeded():
 def test_ranges_that_are_none(wrong):
     with pytest.raises(ValidationError):
         Camera(**wrong)
+
+
+@pytest.mark.parametrize("other", [{"noise_sigma": 0.01}, {"quantize": False}])
+def test_noise_is_said_in_one_place(other):
+    with pytest.raises(ValidationError, match="camera brings noise and rounding of its own"):
+        BlindSRSettings(camera={}, **other)

@@ -453,7 +453,7 @@ def test_a_given_kernel_leaves_the_estimate():
 
 def test_what_proximal_cannot_serve_is_refused():
     operator, x, k, y = problem(side=24)
-    with pytest.raises(RecipeError, match=r"^proximal: kernel 'given' needs a known kernel, so inputs that are .*$"):
+    with pytest.raises(RecipeError, match=r"^proximal: kernel 'given' needs a known kernel: inputs that are .*$"):
         proximal(kernel="given").refine(step(operator, x, k, y))
     with pytest.raises(RecipeError, match=r"^proximal: this prior estimates no parameters$"):
         proximal().refine(step(operator, x, None, y, truth=k))
