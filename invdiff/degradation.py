@@ -124,6 +124,12 @@ class Degradation(Configured[D], ABC):
         """The part of a clean ``(..., H, W)`` image that a photo of it shows: all, unless the scene goes on beyond."""
         return x
 
+    @property
+    def noise_level(self) -> float | None:
+        """Standard deviation of noise and rounding together, on [0, 1]; None where no two measurements share one."""
+        rounding = 1 / 255**2 / 12 if self.settings.quantize else 0.0
+        return float(self.settings.noise_sigma**2 + rounding) ** 0.5
+
     def corrupt(self, y: Tensor, generator: torch.Generator) -> Tensor:
         """Noise and rounding, as configured, on a noise-free measurement."""
         if self.settings.noise_sigma:

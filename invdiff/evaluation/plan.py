@@ -99,4 +99,5 @@ class Plan:
         generator = stream(self.seed, Stream.MEASUREMENT_NOISE, *content_of(clean, parameters))
         plain = self.operator.apply(clean[None], parameters[None])
         y = self.operator.corrupt(plain, generator)
-        return Case(y[0], parameters, self.operator, rms(y - plain))
+        level = self.operator.noise_level
+        return Case(y[0], parameters, self.operator, rms(y - plain) if level is None else level)

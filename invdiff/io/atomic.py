@@ -29,8 +29,8 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(name)
-        if isinstance(error, OSError) and error.filename is None:  # a full disk does not say where
-            error.filename = str(path)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = str(path)  # a full disk does not say where
         raise
 
 
@@ -50,12 +50,16 @@ def alone_in(folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # of another user, or on a file system without locks
             flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW  # a link there would be somebody else's
-            file = stack.enter_context(os.fdopen(os.open(place, flags, 0o600), "w"))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                busy = f"{folder}: another process is writing here; wait for it, or choose another -o"
-                raise InvdiffError(busy) from None
+            names = 0
+            while not names:  # just removed by whoever had it: a file without a name would keep nobody out
+                file = stack.enter_context(os.fdopen(os.open(place, flags, 0o600), "w"))
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    busy = f"{folder}: another process is writing here; wait for it, or choose another -o"
+                    raise InvdiffError(busy) from None
+                names = os.fstat(file.fileno()).st_nlink
+            stack.callback(place.unlink, missing_ok=True)
         yield
 
 

@@ -99,6 +99,10 @@ class BlindSR(Degradation[BlindSRSettings]):
             spread = downsample_bicubic_adjoint(y, self.scale)
         return blur_adjoint(spread, theta, self.settings.padding)
 
+    @property
+    def noise_level(self) -> float | None:
+        return super().noise_level if self.settings.camera is None else None
+
     def corrupt(self, y: Tensor, generator: torch.Generator) -> Tensor:
         if self.settings.camera is None:
             return super().corrupt(y, generator)

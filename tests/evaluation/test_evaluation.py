@@ -313,6 +313,7 @@ def test_the_oracles_prior_hears_the_truth_from_the_first_step_on(recipe, weight
     )
     plain, oracle = prepare(path, [], path.parent / "oracle", methods=["oracle"]).line_up.contenders
     prior, operator = invdiff.load_prior(weights), plain.pipeline.degradation
+    prior = prior.to(memory_format=torch.channels_last)  # as a pipeline lays it out
     asked = []
     prior_forward = plain.pipeline.prior.forward
     plain.pipeline.prior.forward = lambda x, t, c, *told: asked.append((x, t, c)) or prior_forward(x, t, c, *told)

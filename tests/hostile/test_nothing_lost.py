@@ -126,7 +126,11 @@ def test_a_full_disk_says_where(tmp_path, monkeypatch, cli, recipe):
 # --- two at once
 
 
-def test_a_folder_is_one_process_at_a_time(tmp_path):
+def test_a_folder_is_one_process_at_a_time(tmp_path, monkeypatch):
+    locks = tmp_path / "locks"
+    locks.mkdir()
+    monkeypatch.setenv("TMPDIR", str(locks))
+    monkeypatch.setattr("tempfile.tempdir", None)
     with alone_in(tmp_path), alone_in(tmp_path.parent):
         code = f"""
 from pathlib import Path
@@ -138,9 +142,11 @@ with alone_in(Path({str(tmp_path)!r})):
         assert f"{tmp_path}: another process is writing here" in done.stderr
         with pytest.raises(InvdiffError), alone_in(tmp_path / "x" / ".."):
             pass
+        assert len(list(locks.iterdir())) == 2
     with alone_in(tmp_path):
         pass
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [locks]
+    assert list(locks.iterdir()) == [], "a lock given back leaves no file"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="locks of Unix")

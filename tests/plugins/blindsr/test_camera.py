@@ -73,3 +73,21 @@ def test_ranges_that_are_none(wrong):
 def test_noise_is_said_in_one_place(other):
     with pytest.raises(ValidationError, match="camera brings noise and rounding of its own"):
         BlindSRSettings(camera={}, **other)
+
+
+def test_noise_that_differs_from_photo_to_photo_is_measured():
+    """An evaluation says how much noise there was, where the settings cannot."""
+    from invdiff.evaluation.plan import Plan
+
+    camera = BlindSR(BlindSRSettings(camera=Camera(share=1, noise=(0.03, 0.03), quality=(95, 95))))
+    assert camera.noise_level is None
+    assert BlindSR().noise_level == pytest.approx(1 / 255 / 12**0.5)
+    plan = Plan.__new__(Plan)
+    plan.operator, plan.seed = camera, 0
+    levels = []
+    for i in range(12):
+        clean = soft((96, 96 + 4 * i))
+        case = plan.measurement(clean, camera.sample_parameters(1, gen(i))[0])
+        levels.append(case.noise)
+    assert 0.027 < max(levels) < 0.04, "the noise drawn, and a little of JPEG on top"
+    assert min(levels) < 0.02
