@@ -26,16 +26,19 @@ def about(path: Path) -> str:
 
 
 def find_recipe(recipe: str | os.PathLike[str]) -> Path:
-    """A path that exists, or the bundled recipe of that name."""
+    """A file; or the bundled recipe of that name; or whatever else lies there, which reading it will tell."""
     path = Path(recipe)
     try:
         if path.is_file():
             return path
+        something = path.exists()
     except (OSError, ValueError) as error:  # a name too long
         raise RecipeError(f"{path}: no such recipe ({one_line(error)})") from None
     known = bundled()
     if os.fspath(recipe) in known:
         return known[os.fspath(recipe)]
+    if something:  # a folder, say: reading it tells why it is no recipe
+        return path
     if path.suffix or path.name != os.fspath(recipe):  # it was meant as a path
         raise RecipeError(f"{path}: no such recipe")
     raise RecipeError(f"{path}: no such recipe{suggest(path.name, known)}")

@@ -360,4 +360,4 @@ def test_weighted_pooling_begins_as_the_mean_and_learns_where_to_look():
     assert not torch.allclose(weighted(x), plain(x))
     # A picture twice as long, of the same content, tells the same kernel but for the seam.
     long = torch.cat([x, x], dim=-1)
-    assert float((weighted(long) - weighted(x)).abs().sum(dim=(1, 2)).max()) < 0.05
+    assert (weighted(long) - weighted(x)).abs().sum(dim=(1, 2)).max().item() < 0.05
