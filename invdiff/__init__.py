@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from .assembly import load, load_prior
     from .degradation import BoxSpace, Degradation, DegradationSettings, KernelSpace, ParameterSpace
     from .errors import InvdiffError
-    from .guidance import Estimate, Guidance, Known, Step
+    from .guidance import Estimate, Guidance, Known, Problem, Step
     from .kernel_set import KernelSet, NamedKernel
     from .method import Case, Method, Restoration
     from .pipeline import Pipeline
     from .prior import Output, Prediction, PriorNet, PriorSettings, PriorSpec, from_denoiser
-    from .sampler import Problem, Sample, SamplerSettings, StepRecord, sample, step
+    from .sampler import Sample, SamplerSettings, StepRecord, sample, step
     from .schedule import NoiseSchedule
     from .settings import Settings
 
@@ -35,12 +35,12 @@ _ROOMS = {
     "assembly": ("load", "load_prior"),
     "degradation": ("BoxSpace", "Degradation", "DegradationSettings", "KernelSpace", "ParameterSpace"),
     "errors": ("InvdiffError",),
-    "guidance": ("Estimate", "Guidance", "Known", "Step"),
+    "guidance": ("Estimate", "Guidance", "Known", "Problem", "Step"),
     "kernel_set": ("KernelSet", "NamedKernel"),
     "method": ("Case", "Method", "Restoration"),
     "pipeline": ("Pipeline",),
     "prior": ("Output", "Prediction", "PriorNet", "PriorSettings", "PriorSpec", "from_denoiser"),
-    "sampler": ("Problem", "Sample", "SamplerSettings", "StepRecord", "sample", "step"),
+    "sampler": ("Sample", "SamplerSettings", "StepRecord", "sample", "step"),
     "schedule": ("NoiseSchedule",),
     "settings": ("Settings",),
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, TypeVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from .settings import Configured, Float, Settings
@@ -68,13 +68,23 @@ class BoxSpace(ParameterSpace):
         return theta.clamp(low, high)
 
 
+Level = Annotated[Float, Field(ge=0, le=1)]
+
+
 class DegradationSettings(Settings):
     """What every operator can do to a measurement after ``apply``."""
 
-    noise_sigma: Annotated[Float, Field(ge=0, le=1)] = 0.0
-    """Standard deviation of white Gaussian noise, on [0, 1] images."""
+    noise_sigma: Level | tuple[Level, Level] = 0.0
+    """Standard deviation of white Gaussian noise, on [0, 1] images; or [low, high] to draw it from."""
     quantize: bool = False
     """Clip to [0, 1] and round to 8 bits, as a saved photo is."""
+
+    @field_validator("noise_sigma")
+    @classmethod
+    def _noise_ordered(cls, value: float | tuple[float, float]) -> float | tuple[float, float]:
+        if isinstance(value, tuple) and value[0] > value[1]:
+            raise ValueError(f"noise_sigma must be one number or [low, high], got {list(value)}")
+        return value
 
 
 D = TypeVar("D", bound=DegradationSettings)
@@ -127,14 +137,21 @@ class Degradation(Configured[D], ABC):
     @property
     def noise_level(self) -> float | None:
         """Standard deviation of noise and rounding together, on [0, 1]; None where no two measurements share one."""
+        if isinstance(self.settings.noise_sigma, tuple):
+            return None
         rounding = 1 / 255**2 / 12 if self.settings.quantize else 0.0
         return float(self.settings.noise_sigma**2 + rounding) ** 0.5
 
     def corrupt(self, y: Tensor, generator: torch.Generator) -> Tensor:
         """Noise and rounding, as configured, on a noise-free measurement."""
-        if self.settings.noise_sigma:
+        sigma = self.settings.noise_sigma
+        if isinstance(sigma, tuple):
+            low, high = sigma
+            drawn = low + (high - low) * torch.rand(len(y), 1, 1, 1, generator=generator, dtype=y.dtype)
+            y = y + (drawn * torch.randn(y.shape, generator=generator, dtype=y.dtype)).to(y.device)
+        elif sigma:
             noise = torch.randn(y.shape, generator=generator, dtype=y.dtype)
-            y = y + self.settings.noise_sigma * noise.to(y.device)
+            y = y + sigma * noise.to(y.device)
         if self.settings.quantize:
             y = (y.clamp(0, 1) * 255).round() / 255
         return y

@@ -3,14 +3,49 @@
 from __future__ import annotations
 
 from abc import ABC
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from .degradation import Degradation
 from .errors import RecipeError
 from .prior import PriorNet
 from .settings import Configured, S, Settings
+
+
+class Problem:
+    """Measurements ``y (B, 3, h, w)`` in [0, 1], and what is to restore them: all that no step changes.
+
+    ``truth (B, *shape)`` are the true parameters where they are known; only guidances that are made for it look
+    at them. ``condition`` is the lifted measurement as the prior sees it: in its range, padded to its multiple.
+    """
+
+    def __init__(
+        self,
+        y: Tensor,
+        degradation: Degradation,
+        prior: PriorNet,
+        guidance: Sequence[Guidance[Any]] = (),
+        truth: Tensor | None = None,
+    ) -> None:
+        self.y, self.degradation, self.prior, self.guidance, self.truth = y, degradation, prior, guidance, truth
+        lifted = degradation.lift(y)
+        self.height, self.width = lifted.shape[-2:]
+        bottom, right = (-side % prior.spec.multiple for side in (self.height, self.width))
+        # Replicated, not reflected: the image may be smaller than the padding.
+        self.condition = prior.from_unit(F.pad(lifted, (0, right, 0, bottom), mode="replicate"))
+
+    @property
+    def needs_gradient(self) -> bool:
+        """Whether a step tracks gradients through the prior: only where a guidance needs them."""
+        return any(guide.needs_gradient for guide in self.guidance)
+
+    def crop(self, x: Tensor) -> Tensor:
+        """A view of a padded ``x (B, 3, ., .)`` without its padding."""
+        return x[..., : self.height, : self.width]
 
 
 @dataclass
@@ -34,6 +69,8 @@ class Step:
     degradation: Degradation
     truth: Tensor | None = None
     """The true parameters where they are known; only guidances that are made for it look at them."""
+    before: Tensor | None = None
+    """The parameters that the step before arrived at; at the first step those that the loop began with, if any."""
 
 
 @dataclass
@@ -45,7 +82,7 @@ class Estimate:
 
 
 class Guidance(Configured[S], ABC):
-    """Two places to act in: before the transition and after it. Both do nothing by default.
+    """Three places to act in: before the loop, before each transition and after it. All do nothing by default.
 
     Whatever is computed over an image (a norm, a step length) is computed for each sample by itself:
     an image never depends on its neighbours in a batch.
@@ -55,6 +92,13 @@ class Guidance(Configured[S], ABC):
     """Whether the loop must track gradients from ``x_t`` through the prior. Weights never have any."""
     estimates_parameters: bool = False
     """Whether it is there to improve the parameters: it is left out where the true ones are given."""
+
+    evaluations: int = 0
+    """How often ``begin`` asks the prior."""
+
+    def begin(self, problem: Problem, theta: Tensor | None) -> Tensor | None:
+        """Before the first step: parameters ``(B, *shape)`` for it to begin with; ``theta`` is what there is so far."""
+        return theta
 
     def refine(self, step: Step) -> Estimate:
         """Before the transition: proximal steps on the image, updates of the parameters."""

@@ -14,11 +14,11 @@ from torch import Tensor
 from .blur.kernel_files import framed
 from .degradation import Degradation, KernelSpace
 from .errors import ImageError, InvdiffError
-from .guidance import Guidance, Known
+from .guidance import Guidance, Known, Problem
 from .io.pictures import Photo, from_array, from_pil
 from .method import Restoration
 from .prior import PriorNet
-from .sampler import Problem, SamplerSettings, StepRecord, sample
+from .sampler import SamplerSettings, StepRecord, sample
 from .seeds import Stream, content_of, stream
 from .tiling import TiledPrior
 

@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from .degradation import Degradation
-from .guidance import Guidance, Step
-from .prior import PriorNet
+from .guidance import Problem, Step
 from .schedule import Spacing
 from .settings import Float, Int, Settings
 
@@ -35,38 +32,6 @@ class SamplerSettings(Settings):
     """Larger images pass through the prior in overlapping tiles of this side, in bounded memory; null: never."""
     overlap: Annotated[Int, Field(ge=0)] = 64
     """Pixels by which neighbouring tiles overlap; the results are blended across them."""
-
-
-class Problem:
-    """Measurements ``y (B, 3, h, w)`` in [0, 1], and what is to restore them: all that no step changes.
-
-    ``truth (B, *shape)`` are the true parameters where they are known; only guidances that are made for it look
-    at them. ``condition`` is the lifted measurement as the prior sees it: in its range, padded to its multiple.
-    """
-
-    def __init__(
-        self,
-        y: Tensor,
-        degradation: Degradation,
-        prior: PriorNet,
-        guidance: Sequence[Guidance] = (),
-        truth: Tensor | None = None,
-    ) -> None:
-        self.y, self.degradation, self.prior, self.guidance, self.truth = y, degradation, prior, guidance, truth
-        lifted = degradation.lift(y)
-        self.height, self.width = lifted.shape[-2:]
-        bottom, right = (-side % prior.spec.multiple for side in (self.height, self.width))
-        # Replicated, not reflected: the image may be smaller than the padding.
-        self.condition = prior.from_unit(F.pad(lifted, (0, right, 0, bottom), mode="replicate"))
-
-    @property
-    def needs_gradient(self) -> bool:
-        """Whether a step tracks gradients through the prior: only where a guidance needs them."""
-        return any(guide.needs_gradient for guide in self.guidance)
-
-    def crop(self, x: Tensor) -> Tensor:
-        """A view of a padded ``x (B, 3, ., .)`` without its padding."""
-        return x[..., : self.height, : self.width]
 
 
 @dataclass
@@ -98,23 +63,26 @@ def step(
     *,
     eta: float = 1.0,
     theta: Tensor | None = None,
+    feedback: bool = True,
     index: int = 0,
     steps: int = 1,
 ) -> tuple[Tensor, StepRecord]:
     """One step of the loop: from ``x`` at time ``t`` to what it returns first, at ``t_next`` (-1 is the clean image).
 
     ``x`` and ``noise`` are padded, like ``problem.condition``, and in the prior's range; ``noise`` is standard
-    normal, or scaled down, and counts for ``eta`` of a DDPM step's. ``theta (B, *shape)`` are parameters for the
-    prior to restore with instead of its own, if it takes any. ``index`` of ``steps`` is for guidances and records.
+    normal, or scaled down, and counts for ``eta`` of a DDPM step's. ``theta (B, *shape)`` are what the
+    step before arrived at, for guidances that build on them, and with ``feedback`` for the prior to restore with
+    instead of its own, if it takes any. ``index`` of ``steps`` is for guidances and records.
     No gradient with respect to weights is ever tracked, and none leaves the step.
     """
     prior, degradation, track = problem.prior, problem.degradation, problem.needs_gradient
     with torch.set_grad_enabled(track):
         x = x.detach().requires_grad_(track)
-        told = () if theta is None else (theta,)
+        told = (theta,) if feedback and theta is not None else ()
         prediction = prior.predict(x, torch.full((len(x),), t, device=x.device), problem.condition, *told)
         x0 = problem.crop(prior.to_unit(prediction.x0))
-        now = Step(index, steps, t, t_next, x, x0, prediction.parameters, problem.y, prior, degradation, problem.truth)
+        estimated = prediction.parameters
+        now = Step(index, steps, t, t_next, x, x0, estimated, problem.y, prior, degradation, problem.truth, theta)
         for guide in problem.guidance:
             estimate = guide.refine(now)
             now.x0, now.theta = estimate.x0, estimate.theta
@@ -139,8 +107,8 @@ def sample(
     """Draw one sample of p(x, theta | y) for each measurement of the problem.
 
     ``generators`` are one an image, on the CPU; all of an image's noise comes from its own. With
-    ``settings.feedback`` the prior is told the parameters that the step before arrived at, and ``initial``
-    ``(B, *shape)`` at the first step.
+    ``settings.feedback`` the prior is told the parameters that the step before arrived at, and at the first step
+    ``initial (B, *shape)``, or what a guidance began with.
     """
     prior, condition = problem.prior, problem.condition
     schedule = prior.spec.schedule
@@ -151,13 +119,26 @@ def sample(
 
     times = schedule.spaced(settings.steps, settings.spacing)
     x, theta = noise(), initial
+    for guide in problem.guidance:
+        theta = guide.begin(problem, theta)
     if prior.spec.start == "measurement":
         x = schedule.add_noise(condition, x, torch.full((len(x),), times[0]))
     for index, (t, t_next) in enumerate(zip(times, [*times[1:], -1], strict=True)):
         fresh = noise() if t_next >= 0 and settings.eta > 0 else torch.zeros_like(x)
-        told = theta if settings.feedback else None
-        x, record = step(problem, x, t, t_next, fresh, eta=settings.eta, theta=told, index=index, steps=len(times))
+        x, record = step(
+            problem,
+            x,
+            t,
+            t_next,
+            fresh,
+            eta=settings.eta,
+            theta=theta,
+            feedback=settings.feedback,
+            index=index,
+            steps=len(times),
+        )
         theta = record.theta
         if callback:
             callback(record)
-    return Sample(problem.crop(prior.to_unit(x)), theta, len(times))
+    evaluations = len(times) + sum(guide.evaluations for guide in problem.guidance)
+    return Sample(problem.crop(prior.to_unit(x)), theta, evaluations)

@@ -1,6 +1,6 @@
 """A toolbox for blur operators: convolution, bicubic resizing; deconvolution and kernel files beside them."""
 
-from .convolution import Border, Padding, blur, blur_adjoint, pad_border, pad_border_adjoint
+from .convolution import Border, Padding, blur, blur_adjoint, fast_size, pad_border, pad_border_adjoint
 from .resize import (
     bicubic_matrix,
     cubic,
@@ -19,6 +19,7 @@ __all__ = [
     "cubic",
     "downsample_bicubic",
     "downsample_bicubic_adjoint",
+    "fast_size",
     "pad_border",
     "pad_border_adjoint",
     "resize_bicubic",

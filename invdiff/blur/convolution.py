@@ -77,7 +77,7 @@ def blur(x: Tensor, kernel: Tensor, padding: Padding = "reflect") -> Tensor:
     else:
         padded = pad_border(x, pad, padding)
     rows, cols = padded.shape[-2:]
-    size = _fast_size(rows), _fast_size(cols)
+    size = fast_size(rows), fast_size(cols)
     spectrum = _transform(padded, size) * _transform(kernel, size)[:, None]
     # The circular wrap-around stays within the first 2 * pad rows and columns.
     full = torch.fft.irfft2(spectrum, s=size)
@@ -94,14 +94,14 @@ def blur_adjoint(y: Tensor, kernel: Tensor, padding: Padding = "reflect") -> Ten
         return torch.fft.irfft2(spectrum, s=(height, width)).to(y.dtype)
     placed = F.pad(y, (2 * pad, 0, 2 * pad, 0))
     rows, cols = placed.shape[-2:]
-    size = _fast_size(rows), _fast_size(cols)
+    size = fast_size(rows), fast_size(cols)
     spectrum = _transform(placed, size) * _transform(kernel, size).conj()[:, None]
     full = torch.fft.irfft2(spectrum, s=size)[..., :rows, :cols]
     return (full if padding == "valid" else pad_border_adjoint(full, pad, padding)).to(y.dtype)
 
 
 @lru_cache(maxsize=256)
-def _fast_size(size: int) -> int:
+def fast_size(size: int) -> int:
     """The next product of 2, 3 and 5; its transform is fast: 1054 = 2 * 17 * 31 takes twice as long as 1080."""
     return int(next_fast_len(size, real=True))
 
@@ -109,7 +109,7 @@ def _fast_size(size: int) -> int:
 def _wraps_fast(height: int, width: int, kernel_size: int) -> bool:
     """Whether an image is transformed as it is: borders that wrap need no padding."""
     fits = min(height, width) >= kernel_size
-    return fits and all(_fast_size(side) == side for side in (height, width))
+    return fits and all(fast_size(side) == side for side in (height, width))
 
 
 def _transform(x: Tensor, size: tuple[int, int]) -> Tensor:

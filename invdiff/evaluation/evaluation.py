@@ -112,8 +112,10 @@ class Evaluation:
         recipe, settings = self.line_up.main.recipe, self.plan.operator.settings
         crop = "whole pictures" if recipe.input.crop is None else f"centre crops of {recipe.input.crop}"
         rounding = "rounded to 8 bits" if settings.quantize else "not rounded"
+        sigma = settings.noise_sigma
+        noise = f"{sigma[0]:g} to {sigma[1]:g}" if isinstance(sigma, tuple) else f"{sigma:g}"
         return (
-            f"Recipe {recipe.path}, seed {recipe.seed}; {crop}; noise {settings.noise_sigma:g} on [0, 1], {rounding}; "
+            f"Recipe {recipe.path}, seed {recipe.seed}; {crop}; noise {noise} on [0, 1], {rounding}; "
             f"{self.line_up.main.pipeline.device.type}, {torch.get_num_threads()} threads, torch {torch.__version__} "
             "in the last call."
         )

@@ -73,7 +73,8 @@ def cost(prior: PriorNet, guidance: Sequence[Guidance], steps: int, size: int) -
     """The cost of ``steps`` evaluations of a prior at ``(size, size)``, a multiple of what it needs.
 
     Where a guidance needs gradients, each step has one more pass, back to the noisy image. What the
-    guidances compute with the operator itself is little beside that, and is not counted.
+    guidances compute with the operator itself is little beside that, and is not counted; nor is what comes before the
+    first step.
     """
     gradient = any(g.needs_gradient for g in guidance)
     size += -size % prior.spec.multiple

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ..degradation import Degradation
-from ..guidance import Estimate, Guidance, Step
+from ..guidance import Estimate, Guidance, Problem, Step
 from ..prior import PriorNet
-from ..sampler import Problem, step
+from ..sampler import step
 from ..settings import Settings
 from .checks import Suite, fail, same, skip, survives_json, unchanged
 from .subjects import Follow, ToyPrior, generator, global_seed, loop_holds_no_more, picture, same_state, smallest, state
@@ -66,6 +66,10 @@ class Guarded(Guidance[Settings]):
         super().__init__()
         self.guidance, self.needs_gradient = guidance, guidance.needs_gradient
 
+    def begin(self, problem: Problem, theta: Tensor | None) -> Tensor | None:
+        with _left_alone(problem, {} if theta is None else {"theta": theta}, "begin's arguments"):
+            return self.guidance.begin(problem, theta)
+
     def refine(self, step: Step) -> Estimate:
         with _left_alone(step, {}, "refine's arguments"):
             return self.guidance.refine(step)
@@ -76,8 +80,8 @@ class Guarded(Guidance[Settings]):
 
 
 @contextmanager
-def _left_alone(step: Step, others: dict[str, Tensor], what: str) -> Iterator[None]:
-    """Fail if a tensor is written to, or a field of the step becomes another object."""
+def _left_alone(step: Step | Problem, others: dict[str, Tensor], what: str) -> Iterator[None]:
+    """Fail if a tensor is written to, or a field of the step or problem becomes another object."""
     fields = dict(vars(step))
     given = {name: value for name, value in fields.items() if isinstance(value, Tensor)} | others
     copies = {name: value.detach().clone() for name, value in given.items()}
@@ -85,7 +89,8 @@ def _left_alone(step: Step, others: dict[str, Tensor], what: str) -> Iterator[No
     unchanged(copies, given, what)
     for name, value in vars(step).items():
         if value is not fields[name]:
-            fail("a step that is left as it was: refine returns an Estimate", f"another {name} put into it")
+            left = "a step or a problem that is left as it was: what is found is returned"
+            fail(left, f"another {name} put into it")
 
 
 def start(operator: Degradation, prior: PriorNet, guidance: list[Guidance], which: slice) -> tuple[Problem, Tensor]:
@@ -109,7 +114,8 @@ def act(
     before, after = Witness(track=bool(track)), Witness()
     guides: list[Guidance] = [before, case.guidance, after]
     problem, x_t = start(case.operator, prior or ToyPrior(case.operator), guides, which)
-    step(problem, x_t, T, T_NEXT, torch.zeros_like(x_t), eta=0.0, index=3, steps=10)
+    theta = case.guidance.begin(problem, None)
+    step(problem, x_t, T, T_NEXT, torch.zeros_like(x_t), eta=0.0, theta=theta, feedback=False, index=3, steps=10)
     return Acted(before.step, after.step.x0, after.step.theta, before.x_next, after.x_next)
 
 

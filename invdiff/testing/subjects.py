@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from ..blur import blur, blur_adjoint
 from ..degradation import Degradation, DegradationSettings, KernelSpace
 from ..errors import ImageError
-from ..guidance import Guidance, Step
+from ..guidance import Guidance, Problem, Step
 from ..prior import Output, PriorNet, PriorSettings, PriorSpec
-from ..sampler import Problem, SamplerSettings, StepRecord, sample
+from ..sampler import SamplerSettings, StepRecord, sample
 from ..schedule import NoiseSchedule
 from ..settings import Settings
 from .checks import fail

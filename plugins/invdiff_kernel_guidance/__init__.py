@@ -6,6 +6,7 @@ from invdiff.hookspecs import Register, hookimpl
 @hookimpl
 def register_guidances(register: Register) -> None:
     from .guidance import KernelAware
+    from .kernel_search import KernelSearch
     from .kernel_update import KernelUpdate
     from .proximal import Proximal
 
@@ -14,6 +15,12 @@ def register_guidances(register: Register) -> None:
         KernelAware,
         summary="gradient of the residual to the measurement, through the whole prior",
         reference="Li et al., BlindDiff (2024), Eqs. 11-12 and Algorithm 2, line 6",
+    )
+    register(
+        "kernel_search",
+        KernelSearch,
+        summary="where to begin: the prior's kernel or one from coarse to fine, whichever explains the photo",
+        reference="Cho and Lee (2009); Xu, Zheng and Jia (2013); Pan et al. (2014)",
     )
     register(
         "kernel_update",

@@ -15,6 +15,7 @@ from invdiff.degradation import Degradation, DegradationSettings, KernelSpace
 from invdiff.errors import ImageError
 from invdiff.settings import Float, Int
 
+from .hand import Hand, hand_kernel
 from .trajectory import motion_kernel
 
 Intensity = Annotated[Float, Field(ge=0, le=1)]
@@ -25,6 +26,8 @@ class MotionSettings(DegradationSettings):
     """Side of the kernel, odd."""
     intensity: Intensity | tuple[Intensity, Intensity] = 0.5
     """How the camera shakes, from 0, a straight line, to 1; or [low, high] to draw it from."""
+    hand: Hand | None = None
+    """Draw a part of the kernels with uneven speed and knots, as a hand makes them."""
     kernels: str | None = None
     """A file or folder of measured kernels to draw from instead (.npy, .png, .mat); smaller ones are framed."""
     padding: Padding = "reflect"
@@ -85,6 +88,9 @@ class Motion(Degradation[MotionSettings]):
     def _draw(self, generator: torch.Generator) -> Tensor:
         if self._measured:
             return self._measured[int(torch.randint(len(self._measured), (), generator=generator))]
+        hand = self.settings.hand
+        if hand is not None and float(torch.rand((), generator=generator, dtype=torch.float64)) < hand.share:
+            return hand_kernel(self.settings.kernel_size, hand, generator)
         intensity = self.settings.intensity
         if isinstance(intensity, tuple):
             low, high = intensity

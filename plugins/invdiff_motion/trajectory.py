@@ -78,7 +78,16 @@ def draw_line(vertices: Tensor, size: int) -> tuple[Tensor, Tensor] | None:
     segment = torch.searchsorted(ends, place).clamp_max(len(lengths) - 1)
     along = 1 - (ends[segment] - place) / lengths[segment].clamp_min(1e-12)
     points = vertices[segment] + along[:, None] * (vertices[segment + 1] - vertices[segment])
-    shift = size // 2 - points.mean(0)
+    return light(points, torch.full((count,), 1 / count, dtype=torch.float64), size)
+
+
+def light(points: Tensor, shares: Tensor, size: int) -> tuple[Tensor, Tensor] | None:
+    """Points ``(N, 2)`` of light as a kernel ``(size, size)``, and the shift ``(2,)`` that centred its mass.
+
+    ``shares (N,)`` is what each point has of the whole; it is spread over the four pixels around the point. None
+    where the centred points do not fit.
+    """
+    shift = size // 2 - shares @ points
     points = points + shift
     if float(points.min()) < 0 or float(points.max()) > size - 1:
         return None
@@ -89,7 +98,7 @@ def draw_line(vertices: Tensor, size: int) -> tuple[Tensor, Tensor] | None:
         for col in (0, 1):
             weight = (part[:, 0] if row else 1 - part[:, 0]) * (part[:, 1] if col else 1 - part[:, 1])
             where = ((corner[:, 0] + row).clamp_max(size - 1), (corner[:, 1] + col).clamp_max(size - 1))
-            kernel.index_put_(where, weight / count, accumulate=True)
+            kernel.index_put_(where, weight * shares, accumulate=True)
     return kernel, shift
 
 

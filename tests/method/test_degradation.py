@@ -158,6 +158,16 @@ def test_noise_is_white_gaussian_of_the_stated_deviation():
     assert float(noise.max()) > 0.3
 
 
+def test_a_range_of_noise_gives_each_image_its_own():
+    y = torch.full((60, 3, 40, 40), 0.5)
+    operator = dim(noise_sigma=(0.01, 0.05))
+    found = (operator.corrupt(y, gen()) - y).flatten(1).std(1)
+    assert 0.009 < float(found.min()) < 0.015 < 0.045 < float(found.max()) < 0.052
+    assert operator.noise_level is None
+    assert dim(noise_sigma=0.03).noise_level == pytest.approx(0.03)
+    assert torch.equal(operator.corrupt(y, gen()), operator.corrupt(y, gen()))
+
+
 def test_noise_is_not_clipped_unless_rounded():
     y = torch.ones(1, 3, 32, 32)
     assert dim(noise_sigma=0.1).corrupt(y, gen()).max() > 1.1
@@ -213,10 +223,10 @@ def test_no_adjoint_unless_written():
         Dim().adjoint(torch.zeros(1, 3, 4, 4), torch.ones(1, 1))
 
 
-@pytest.mark.parametrize("settings", [{"noise_sigma": -0.1}, {"noise_sigma": 2}, {"noise_sigma": float("nan")}])
-def test_a_noise_out_of_range_is_refused(settings):
+@pytest.mark.parametrize("sigma", [-0.1, 2, float("nan"), [0.2, 0.1], [-0.1, 0.1], [0.1]])
+def test_a_noise_out_of_range_is_refused(sigma):
     with pytest.raises(ValidationError, match="noise_sigma"):
-        DegradationSettings(**settings)
+        DegradationSettings(noise_sigma=sigma)
 
 
 def test_a_number_may_be_written_as_yaml_misreads_it(recipe):

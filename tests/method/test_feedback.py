@@ -9,8 +9,8 @@ import torch
 
 from invdiff.components.weights import save_prior
 from invdiff.errors import RecipeError
-from invdiff.guidance import Estimate, Guidance, Known
-from invdiff.sampler import Problem, SamplerSettings, sample
+from invdiff.guidance import Estimate, Guidance, Known, Problem
+from invdiff.sampler import SamplerSettings, sample
 from invdiff.testing.subjects import ToyBlur, ToyPrior, generator, picture
 from invdiff.tiling import TiledPrior
 from invdiff_mcformer.prior import MCFormerPrior

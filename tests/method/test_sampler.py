@@ -9,9 +9,9 @@ import torch
 from pydantic import ValidationError
 
 from invdiff.degradation import BoxSpace, Degradation
-from invdiff.guidance import Estimate, Guidance
+from invdiff.guidance import Estimate, Guidance, Problem
 from invdiff.prior import Output, PriorNet, PriorSpec
-from invdiff.sampler import Problem, SamplerSettings, sample
+from invdiff.sampler import SamplerSettings, sample
 from invdiff.schedule import NoiseSchedule
 
 SHORT = NoiseSchedule.linear(60, 1e-3, 0.2)

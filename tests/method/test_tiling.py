@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from invdiff.degradation import BoxSpace, Degradation
-from invdiff.guidance import Guidance
+from invdiff.guidance import Guidance, Problem
 from invdiff.prior import Output, PriorNet, PriorSpec
-from invdiff.sampler import Problem, SamplerSettings, sample
+from invdiff.sampler import SamplerSettings, sample
 from invdiff.schedule import NoiseSchedule
 from invdiff.tiling import TiledPrior, blend_window, equal_tiles
 

@@ -17,8 +17,9 @@ import pytest
 import torch
 
 from invdiff.degradation import BoxSpace, Degradation
+from invdiff.guidance import Problem
 from invdiff.prior import Output, PriorNet, PriorSpec
-from invdiff.sampler import Problem, SamplerSettings, sample
+from invdiff.sampler import SamplerSettings, sample
 from invdiff.schedule import NoiseSchedule
 
 N = 12

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from invdiff.blur.resize import downsample_bicubic
 from invdiff.degradation import Degradation, KernelSpace
 from invdiff.errors import InvdiffError
-from invdiff.guidance import Guidance, Step
+from invdiff.guidance import Guidance, Problem, Step
 from invdiff.prior import Output, PriorNet, PriorSpec
-from invdiff.sampler import Problem, SamplerSettings, sample
+from invdiff.sampler import SamplerSettings, sample
 from invdiff.schedule import NoiseSchedule
 from invdiff_blindsr.operator import BlindSR, BlindSRSettings
 from invdiff_kernel_guidance.guidance import KernelAware, KernelAwareSettings

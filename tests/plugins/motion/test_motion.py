@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from invdiff.blur.kernel_files import read_kernels
 from invdiff.errors import ImageError
+from invdiff_motion.hand import Hand, hand_kernel
 from invdiff_motion.operator import Motion, MotionSettings
 from invdiff_motion.trajectory import draw_line, motion_kernel, path
 
@@ -615,3 +616,69 @@ def test_bad_recipes_are_refused(refused, recipe, tmp_path, change, line_number,
     lines = line_number if isinstance(line_number, tuple) else (line_number,)
     assert message.startswith(tuple(f"{path}:{n}: " for n in lines)), message
     assert expected in message
+
+
+# --- shakes of a hand
+
+
+@pytest.mark.parametrize("size", [3, 9, 31])
+def test_a_hands_kernel_is_a_centred_kernel(size):
+    g = gen(2)
+    for _ in range(30):
+        kernel = hand_kernel(size, Hand(), g)
+        assert kernel.shape == (size, size)
+        assert kernel.dtype == torch.float64
+        assert (kernel >= 0).all()
+        assert abs(float(kernel.sum()) - 1) < 1e-9
+        assert np.abs(centre(kernel)).max() < 1e-6
+
+
+@pytest.mark.parametrize("span", [4.0, 8.0, 14.0])
+def test_a_hands_path_spans_what_was_asked_for(span):
+    g = gen(3)
+    for _ in range(20):
+        kernel = hand_kernel(31, Hand(span=(span, span), spread=(0, 0)), g) > 0
+        extent = max(int(kernel.any(1).sum()), int(kernel.any(0).sum()))
+        assert abs(extent - (span + 1)) <= 1  # from the pixel it begins in to the one it ends in
+
+
+def test_a_hands_light_is_uneven_where_a_drawn_lines_is_not():
+    def peak_over_mean(kernels):
+        return float(np.median([float(k.max() / k[k > 0].mean()) for k in kernels]))
+
+    g = gen(4)
+    uneven = peak_over_mean([hand_kernel(31, Hand(span=(12, 20), spread=(0, 0)), g) for _ in range(100)])
+    even = peak_over_mean([motion_kernel(31, 0.5, g)[0] for _ in range(100)])
+    assert uneven > 1.5 * even
+
+
+def test_spread_adds_its_variance():
+    def variance(spread):
+        kernel = hand_kernel(31, Hand(span=(8, 8), spread=(spread, spread)), gen(5)).numpy()
+        line = np.arange(31) - 15
+        return np.array([kernel.sum(1) @ line**2, kernel.sum(0) @ line**2])
+
+    assert variance(0.7) - variance(0.0) == pytest.approx([0.49, 0.49], abs=0.01)
+
+
+def test_the_share_of_hands():
+    def kernels(**settings):
+        return operator(kernel_size=15, intensity=0.0, **settings).sample_parameters(40, gen(6))
+
+    def straight(kernel):
+        rows, cols = torch.meshgrid(*[torch.arange(15.0) - 7] * 2, indexing="ij")
+        moments = torch.stack([(kernel * a * b).sum() for a, b in ((rows, rows), (rows, cols), (cols, cols))])
+        least = torch.linalg.eigvalsh(moments[[0, 1, 1, 2]].view(2, 2))[0]
+        return float(least) < 0.35  # across a drawn line: the triangle of one pixel
+
+    assert all(straight(k) for k in kernels())
+    assert all(straight(k) for k in kernels(hand={"share": 0.0}))
+    bent = sum(not straight(k) for k in kernels(hand={"share": 1.0}))
+    assert bent > 30
+    assert 8 < sum(not straight(k) for k in kernels(hand={"share": 0.5})) < bent
+
+
+@pytest.mark.parametrize("hand", [{"span": [8, 4]}, {"spread": [0.5, 0.1]}, {"share": 1.1}, {"span": [0, 4]}])
+def test_a_hand_that_cannot_be_is_refused(hand):
+    with pytest.raises(ValidationError):
+        operator(hand=hand)

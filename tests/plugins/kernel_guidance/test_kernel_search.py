@@ -1,0 +1,154 @@
+"""Where the loop begins: the better kernel is taken, kept, and read from the part of a photo that tells most."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from drawn_shapes import shapes
+from invdiff import Pipeline, SamplerSettings
+from invdiff.blur import blur
+from invdiff.errors import RecipeError
+from invdiff.guidance import Problem
+from invdiff.metrics.kernel import mnc
+from invdiff.prior import Output
+from invdiff.sampler import sample
+from invdiff.testing import check_guidance
+from invdiff.testing.subjects import ToyPrior
+from invdiff_blindsr.operator import BlindSR, BlindSRSettings
+from invdiff_kernel_guidance.coarse_to_fine import CoarseToFine
+from invdiff_kernel_guidance.kernel_search import KernelSearch, KernelSearchSettings, telling_part
+from invdiff_motion.hand import Hand, hand_kernel
+from invdiff_motion.operator import Motion, MotionSettings
+
+SIZE = 15
+
+
+def gen(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+class Wishful(ToyPrior):
+    """Believes in one kernel and in one picture, whatever it sees."""
+
+    def __init__(self, operator, kernel, clean):
+        super().__init__(operator)
+        self.spec = replace(self.spec, takes_parameters=True)
+        self.kernel, self.clean, self.told = kernel, clean, []
+
+    def forward(self, x_t, t, condition, told=None):
+        self.told.append(told)
+        return Output(self.from_unit(self.clean).expand_as(x_t), self.kernel.expand(len(x_t), -1, -1))
+
+
+def case(seed=1, side=128):
+    clean = shapes(side, seed)[None]
+    truth = hand_kernel(SIZE, Hand(span=(9, 12)), gen(seed)).float()
+    return clean, truth, blur(clean, truth[None])
+
+
+def search(**settings):
+    """One that has little doubt about the prior's picture."""
+    settings = {"noise": 0.1, "spread": 0.01, **settings}
+    return KernelSearch(KernelSearchSettings(search=CoarseToFine(rounds=4), **settings))
+
+
+def operator(size=SIZE):
+    return Motion(MotionSettings(kernel_size=size))
+
+
+def begun(kernel, **settings):
+    clean, truth, y = case()
+    prior = Wishful(operator(), kernel, clean)
+    return search(**settings).begin(Problem(y, operator(), prior), None)[0], truth
+
+
+def point():
+    kernel = torch.zeros(SIZE, SIZE)
+    kernel[SIZE // 2, SIZE // 2] = 1
+    return kernel
+
+
+def test_the_priors_kernel_is_taken_where_it_is_right():
+    truth = case()[1]
+    assert torch.equal(begun(truth)[0], truth)
+
+
+def test_a_kernel_from_coarse_to_fine_is_taken_where_the_prior_is_wrong():
+    found, truth = begun(point())
+    assert mnc(found, truth) > 0.7 > mnc(point(), truth)
+
+
+def test_a_margin_of_nothing_trusts_the_prior():
+    assert torch.equal(begun(point(), margin=0)[0], point())
+
+
+def test_the_loop_keeps_what_was_found_and_tells_the_prior():
+    clean, _, y = case()
+    prior = Wishful(operator(), point(), clean)
+    problem = Problem(y, operator(), prior, [search()])
+    begun = search().begin(problem, None)
+    prior.told.clear()
+    result = sample(problem, SamplerSettings(steps=3, feedback=True), [gen()])
+    assert torch.equal(result.theta, begun)
+    assert all(torch.equal(told, begun) for told in prior.told[-3:])
+
+
+def test_each_photo_of_a_batch_has_its_own():
+    clean, truth, y = case()
+    other = blur(clean, truth.flip(0)[None])
+    prior = Wishful(operator(), truth, clean)
+    found = search().begin(Problem(torch.cat([y, other]), operator(), prior), None)
+    assert torch.equal(found[0], truth)
+    assert not torch.equal(found[1], truth)
+
+
+def test_a_kernel_that_is_told_is_not_searched_for():
+    clean, truth, y = case()
+    prior = Wishful(operator(), point(), clean)
+    pipeline = Pipeline(operator(), prior, [search()], SamplerSettings(steps=1, feedback=True), device="cpu")
+    found = pipeline.restore(y[0], kernel=truth)
+    assert torch.allclose(found.parameters, truth, atol=1e-6)
+
+
+def test_operators_that_shrink_are_refused():
+    small = BlindSR(BlindSRSettings(kernel_size=9, scale=2))
+    y = torch.rand(1, 3, 20, 20, generator=gen())
+    with pytest.raises(RecipeError, match=r"^kernel_search: for operators that blur at full resolution"):
+        search().begin(Problem(y, small, ToyPrior(small)), None)
+
+
+def test_it_conforms():
+    check_guidance(search(), operator=operator(9))
+
+
+# --- the part that tells most
+
+
+@pytest.mark.parametrize(("top", "left"), [(0, 0), (40, 96), (96, 8), (91, 83)])
+def test_the_part_is_where_the_edges_are(top, left):
+    y = torch.full((3, 160, 160), 0.5)
+    y[:, top : top + 64, left : left + 64] = torch.rand(3, 64, 64, generator=gen())
+    part = telling_part(y, 64)
+    assert part.shape == (3, 64, 64)
+    assert float((part != 0.5).float().mean()) > 0.75
+
+
+def test_clipped_lamps_tell_nothing():
+    y = torch.full((3, 64, 160), 0.4)
+    y[:, :, 90:] += 0.2 * torch.rand(3, 64, 70, generator=gen())
+    y[:, :, :64] = (torch.rand(1, 64, 64, generator=gen(1)) > 0.5).float()
+    assert float(telling_part(y, 64).max()) < 1
+
+
+@pytest.mark.parametrize("size", [(64, 64), (30, 64), (64, 10), (5, 5)])
+def test_a_small_photo_is_read_whole(size):
+    y = torch.rand(3, *size, generator=gen())
+    assert torch.equal(telling_part(y, 64), y)
+
+
+@pytest.mark.parametrize("size", [(65, 64), (64, 300), (10, 200)])
+def test_a_part_is_never_larger_than_asked_for(size):
+    part = telling_part(torch.rand(3, *size, generator=gen()), 64)
+    assert part.shape[1] == min(64, size[0])
+    assert part.shape[2] == min(64, size[1])
