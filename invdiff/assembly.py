@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .components.build import build, build_untrained_prior, build_weighted_prior
 from .components.discovery import registry
 from .components.weights import find_weights, take_over
@@ -45,6 +47,7 @@ def read(recipe: str | os.PathLike[str], overrides: Sequence[str | Change] = (),
     return load_recipe(find_recipe(recipe), registry(), [*overrides, *more])
 
 
+@torch.inference_mode(False)  # the loop takes gradients through the weights, wherever it is called
 def assemble(recipe: Recipe, device: str = "auto") -> Pipeline:
     """The pipeline of a recipe that names weights. Its ``identity`` holds every setting that is in force."""
     part = recipe.prior
@@ -135,6 +138,7 @@ def recipe_cost(recipe: str | os.PathLike[str], size: int, overrides: Sequence[s
     return cost(tiled(prior, found.sampler).eval().requires_grad_(False), guidance, found.sampler.steps, size)
 
 
+@torch.inference_mode(False)
 def load_prior(weights: str | os.PathLike[str]) -> PriorNet:
     """A prior from a weights file or a bundled name: on the CPU, in evaluation mode, frozen."""
     return read_prior(weights, registry())

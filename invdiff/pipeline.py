@@ -78,7 +78,8 @@ class Pipeline:
         check_fit(prior, degradation)
         check_sampler(prior, self.sampler)
         self.device = choose_device(device)
-        self.prior = _channels_last(tiled(prior, self.sampler).to(self.device).eval().requires_grad_(False))
+        with torch.inference_mode(False):  # its weights may move, and the loop takes gradients through them
+            self.prior = _channels_last(tiled(prior, self.sampler).to(self.device).eval().requires_grad_(False))
 
     def synthesize(self, clean: Tensor) -> tuple[Tensor, Tensor]:
         """Degrade a clean ``(3, H, W)`` image: measurement ``(3, h, w)`` and parameters, both seeded by its content."""

@@ -114,4 +114,5 @@ def _wraps_fast(height: int, width: int, kernel_size: int) -> bool:
 
 def _transform(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Real FFT, zero-padded to ``size``, in float32 or better."""
-    return torch.fft.rfft2(x if x.dtype == torch.float64 else x.float(), s=size)
+    # Contiguous: torch 2.6 transforms no tensor that was expanded.
+    return torch.fft.rfft2((x if x.dtype == torch.float64 else x.float()).contiguous(), s=size)

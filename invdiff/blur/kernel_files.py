@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ImageError, one_line
+from ..errors import ImageError, one_line, reason
 from ..io.decoding import load
+from ..io.plain import is_no_file
 from .deconvolution import centre_of_mass, shifted
 
 
@@ -37,7 +39,7 @@ def read_kernels(path: Path, size: int, *, centre: bool = True) -> list[Measured
             raise ImageError(f"{path}: no such file or folder")
         files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
     except (OSError, RuntimeError, ValueError) as error:  # a name too long, no such user, no leave to look
-        raise ImageError(f"{path}: cannot be read ({one_line(error)})") from None
+        raise ImageError(f"{path}: cannot be read ({reason(error)})") from None
     found = [_framed(name, array, size, centre) for file in files for name, array in _arrays(file)]
     if not found:
         raise ImageError(f"{path}: no kernels here ({', '.join(SUFFIXES)})")
@@ -56,6 +58,8 @@ def _arrays(file: Path) -> list[tuple[str, np.ndarray]]:
     reader = _READERS.get(file.suffix.lower())
     if reader is None:
         raise ImageError(f"{file}: a kernel is one of {', '.join(SUFFIXES)}")
+    if is_no_file(file):
+        raise ImageError(f"{file}: not a file")
     try:
         arrays = reader(file)
     except ImageError:
@@ -99,7 +103,8 @@ def framed(name: str, array: np.ndarray, size: int) -> Tensor:
     Raises :class:`ImageError`, which begins with ``name``, for what is not a kernel.
     """
     if array.ndim != 2 or array.shape[0] != array.shape[1]:
-        raise ImageError(f"{name}: a kernel is square, got {'x'.join(map(str, array.shape))}")
+        shape = "x".join(map(str, array.shape)) or "a number"
+        raise ImageError(f"{name}: a kernel is square, got {shape}")
     side = len(array)
     if side % 2 == 0:
         raise ImageError(f"{name}: a kernel has an odd side, got {side}")
@@ -108,12 +113,13 @@ def framed(name: str, array: np.ndarray, size: int) -> Tensor:
     if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
         raise ImageError(f"{name}: a kernel is an array of real numbers, got {array.dtype}")
     kernel = torch.from_numpy(array.astype(np.float64))
-    if not bool(kernel.isfinite().all()) or bool((kernel < 0).any()):
-        raise ImageError(f"{name}: a kernel's numbers are finite and not negative")
-    if not float(kernel.sum()):
+    total = float(kernel.sum())
+    if not math.isfinite(total) or bool((kernel < 0).any()):
+        raise ImageError(f"{name}: a kernel's numbers, and their sum, are finite and not negative")
+    if not total:
         raise ImageError(f"{name}: the kernel is all zero")
     margin = (size - side) // 2
-    return torch.nn.functional.pad(kernel / kernel.sum(), (margin,) * 4)
+    return torch.nn.functional.pad(kernel / total, (margin,) * 4)
 
 
 def _framed(name: str, array: np.ndarray, size: int, centre: bool) -> MeasuredKernel:

@@ -45,7 +45,11 @@ class Display:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.progress.stop()
+        self._hide()
+
+    def _hide(self) -> None:
+        if not self.progress.disable:  # rich 13 would print an empty line
+            self.progress.stop()
 
     def show(self, event: Event) -> None:
         """What a job tells."""
@@ -72,7 +76,7 @@ class RunDisplay(Display):
 
     def finish(self, *, interrupted: bool = False) -> None:
         """The table, and what became of the pictures."""
-        self.progress.stop()
+        self._hide()
         outcomes = self.work.outcomes
         skipped, failed = sum(o.skipped for o in outcomes), sum(o.failed for o in outcomes)
         if not self.quiet:
@@ -131,7 +135,7 @@ class EvaluationDisplay(Display):
 
     def finish(self, *, interrupted: bool = False) -> None:
         """The summary, and what was done."""
-        self.progress.stop()
+        self._hide()
         folder, failed = self.work.results.folder, len(self.work.failures)
         counts = f"{self.work.made} rows measured"
         counts += f", {self.work.skipped} already done" if self.work.skipped else ""

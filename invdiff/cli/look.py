@@ -11,7 +11,7 @@ from .main import debug_option, main, recipe_argument, set_option
 
 @main.command()
 @recipe_argument
-@click.option("--size", type=click.IntRange(min=1), default=256, show_default=True, help="Side of the result.")
+@click.option("--size", type=click.IntRange(1, 10_000), default=256, show_default=True, help="Side of the result.")
 @set_option
 @debug_option
 def info(recipe: str, size: int, overrides: tuple[str, ...]) -> None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
 import io
+import logging
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from ..errors import InvdiffError, one_line, printable
+from ..errors import explained, is_foreseen, printable
+from .crash import keep_crash
 
+_NOWHERE = logging.NullHandler()
 EXIT_SOME_FAILED, EXIT_USER, EXIT_FAULT, EXIT_INTERRUPTED = 1, 2, 70, 130
 
 
@@ -27,11 +33,8 @@ class Commands(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         self.debug = False
         kwargs["standalone_mode"] = False
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(
-                stream, io.TextIOWrapper
-            ):  # what the terminal's encoding has no sign for is no reason to stop
-                stream.reconfigure(errors="replace")
+        _prepare_streams()
+        _hush_decoders()
         try:
             code = super().main(*args, **kwargs)
         except click.exceptions.NoArgsIsHelpError as error:
@@ -41,29 +44,48 @@ class Commands(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(EXIT_SOME_FAILED)
         except click.Abort:
-            click.echo("interrupted", err=True)
+            _complain("interrupted")
             sys.exit(EXIT_INTERRUPTED)
         except Exception as error:
             if self.debug:
                 traceback.print_exc()
-            line, code = _explained(error)
-            click.echo(f"error: {printable(line)}", err=True)
+            line, code = _ended_by(error)
+            _complain(f"error: {printable(line)}")
             sys.exit(code)
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _explained(error: Exception) -> tuple[str, int]:
+def _prepare_streams() -> None:
+    """Neither a letter that the terminal's encoding lacks nor an output that is closed is a reason to stop."""
+    sys.stdout, sys.stderr = (stream or io.StringIO() for stream in (sys.stdout, sys.stderr))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _hush_decoders() -> None:
+    """What libraries mutter of a damaged picture on the way; that it is damaged is said in a line of ours."""
+    warnings.filterwarnings("ignore", module="PIL")
+    logging.getLogger("tifffile").addHandler(_NOWHERE)
+
+
+def _complain(line: str) -> None:
+    """Say it where errors are read; where nothing can be said the exit code still tells."""
+    with contextlib.suppress(OSError):
+        click.echo(line, err=True)
+
+
+def _ended_by(error: Exception) -> tuple[str, int]:
     """What the user is told of an error, and the exit code."""
     if isinstance(error, click.ClickException):
         return error.format_message(), EXIT_USER
-    if isinstance(error, InvdiffError):
-        return one_line(error), EXIT_USER
-    if isinstance(error, OSError):  # no leave to read or write, a full disk, a name too long
-        return f"{error.filename or 'system'}: {error.strerror or one_line(error)}", EXIT_USER
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{os.path.basename(frame.filename)}:{frame.lineno}"
-    what = f"{type(error).__name__} at {where}: {one_line(error)}"
-    return f"{what}; this is a fault of invdiff, please report it with what --debug shows", EXIT_FAULT
+    if is_foreseen(error):
+        return explained(error), EXIT_USER
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # with a name, were it a file
+        return f"standard output: {error.strerror}", EXIT_USER
+    kept = keep_crash(error)
+    what = f"{explained(error)}; this is a fault of invdiff, please report it"
+    return f"{what} with {kept}" if kept else what, EXIT_FAULT
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -124,7 +146,7 @@ def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def deterministic() -> None:
-    """Same bytes on one machine, on GPUs too. The variable must stand before CUDA starts."""
+    """Same bytes on one machine with one number of threads, on GPUs too. The variable must stand before CUDA starts."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 

@@ -78,6 +78,7 @@ def run(
         debug=common.debug,
     )
     work = Run(pipeline, jobs, folder, options, recipe=str(found.path))
+    _say(work.notes)
     with alone_in(folder), RunDisplay(work, quiet=common.quiet) as display:
         try:
             work.run(display.show)

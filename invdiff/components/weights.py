@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from safetensors.torch import save as encode
 from torch import Tensor
 
-from ..errors import WeightsError, one_line
+from ..errors import WeightsError, one_line, reason
 from ..io.atomic import write_atomic
+from ..io.plain import parse_json
 from ..io.tensors import read_checkpoint, read_tensors
 from ..prior import PriorNet
 from .registry import Registry
@@ -57,7 +58,7 @@ def find_weights(name: str, registry: Registry) -> Path:
         if path.is_file():
             return path
     except (OSError, RuntimeError, ValueError) as error:  # a name too long, no such user
-        raise WeightsError(f"weights '{name}': {one_line(error)}") from None
+        raise WeightsError(f"weights '{name}': {reason(error)}") from None
     known = bundled(registry)
     if name in known:
         return known[name]
@@ -80,7 +81,7 @@ def load_prior(
         raise WeightsError(f"{path}: weights of a '{own}', the recipe's prior is a '{kind}'")
     component = registry.get("prior", own)
     try:
-        settings = component.cls.Settings.model_validate(json.loads(header["settings"]))
+        settings = component.cls.Settings.model_validate(parse_json(header["settings"]))
     except (ValidationError, ValueError, KeyError) as error:
         raise WeightsError(f"{path}: its settings are not understood ({one_line(error)[:200]})") from None
     for name, value in (expected or {}).items():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ..errors import one_line
+from ..errors import explained
 from ..io.progress import Event, Tell, nobody
 from ..kernel_set import KernelSet
 from ..metrics.inception import Inception
@@ -137,6 +137,6 @@ class Evaluation:
     def _failed(self, what: str, error: Exception) -> str:
         if self.options.debug:
             traceback.print_exc()
-        text = one_line(error)
+        text = explained(error)
         self.failures.append(text if what in text else f"{what}: {text}")
         return self.failures[-1]

@@ -10,13 +10,14 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import InvdiffError
 from ..io.atomic import file_name, make_folder, write_atomic
+from ..io.plain import parse_json
 from ..metrics.catalogue import METRICS
 
 FORMAT = 1
@@ -84,7 +85,7 @@ class Results:
         theirs: dict[str, Any] = {}
         if path.exists():
             try:
-                theirs = json.loads(path.read_text(encoding="utf-8"))
+                theirs = parse_json(path.read_text(encoding="utf-8"))
                 readable = theirs["format"] == FORMAT and all(isinstance(theirs[part], dict) for part in ours)
             except (OSError, ValueError, KeyError, TypeError):
                 readable = False
@@ -184,14 +185,21 @@ def mean(rows: Iterable[Row], column: str) -> float | None:
 def _read_row(file: Path) -> Row | None:
     """A record, or None for what is none: it will be made again."""
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-        values = {str(k): str(v) for k, v in data["values"].items()}
-        trace = [{str(k): str(v) for k, v in step.items()} for step in data["trace"]]
-        for value in values.values():
-            float(value)
-        return Row(Place(*(str(data[key]) for key in KEYS)), str(data["digest"]), values, trace)
+        data = parse_json(file.read_text(encoding="utf-8"))
+        trace = [_numbers(step, whole=("step", "t")) for step in data["trace"]]
+        return Row(Place(*(str(data[key]) for key in KEYS)), str(data["digest"]), _numbers(data["values"]), trace)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _numbers(found: Mapping[str, Any], whole: Sequence[str] = ()) -> dict[str, str]:
+    """Numbers by name as they were written; an error where one is none, or those named ``whole`` are not there."""
+    numbers = {str(name): str(value) for name, value in found.items()}
+    for value in numbers.values():
+        float(value)
+    for name in whole:
+        int(numbers[name])
+    return numbers
 
 
 def _first_difference(old: Any, new: Any, key: str = "") -> str:

@@ -22,15 +22,24 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with naming(path), os.fdopen(handle, "wb") as file:
             file.write(data)
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
-    except BaseException as error:
+    except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(name)
-        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-            error.filename = str(path)  # a full disk does not say where
+        raise
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Within it, the system's errors say which file is written: of a full disk they do not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
         raise
 
 
@@ -50,17 +59,25 @@ def alone_in(folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # of another user, or on a file system without locks
             flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW  # a link there would be somebody else's
-            names = 0
-            while not names:  # just removed by whoever had it: a file without a name would keep nobody out
+            while True:
                 file = stack.enter_context(os.fdopen(os.open(place, flags, 0o600), "w"))
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     busy = f"{folder}: another process is writing here; wait for it, or choose another -o"
                     raise InvdiffError(busy) from None
-                names = os.fstat(file.fileno()).st_nlink
+                if _stands_at(place, file.fileno()):  # else whoever had it removed it, and it would keep nobody out
+                    break
             stack.callback(place.unlink, missing_ok=True)
         yield
+
+
+def _stands_at(place: Path, handle: int) -> bool:
+    """Whether an open file is the one that has this name."""
+    try:
+        return os.path.samestat(os.stat(place), os.fstat(handle))
+    except FileNotFoundError:
+        return False
 
 
 def _umask() -> int:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from ..errors import ImageError, InvdiffError, one_line
 from .pictures import Metadata, Photo, from_array, from_pil
+from .plain import is_no_file
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".jp2", ".ppm", ".tga"}
@@ -27,6 +28,8 @@ _OPENING = threading.Lock()
 def load(path: Path) -> Photo:
     """Read a picture; :class:`ImageError` in one line for whatever is not one."""
     try:
+        if is_no_file(path):
+            raise ImageError("not a file")
         if path.suffix.lower() in (".tif", ".tiff"):
             deep = _deep_tiff(path)
             if deep is not None:
@@ -174,5 +177,5 @@ def passed_over(path: Path) -> list[Path]:
 def _files_in(folder: Path, recursive: bool) -> list[Path]:
     # Hidden files are other systems' notes beside the pictures, not pictures.
     inside = folder.rglob("*") if recursive else folder.iterdir()
-    # A link to nothing is a file that cannot be read, and not one that is not there.
-    return sorted(p for p in inside if not p.name.startswith(".") and (p.is_file() or not p.exists()))
+    # A link to nothing, or a pipe, is a picture that cannot be read, and not one that is not there.
+    return sorted(p for p in inside if not p.name.startswith(".") and not p.is_dir())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import safetensors
@@ -12,10 +13,13 @@ import torch
 from torch import Tensor
 
 from ..errors import WeightsError, one_line
+from .plain import is_no_file
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and header of a safetensors file; :class:`WeightsError` for anything else."""
+    if is_no_file(path):
+        raise WeightsError(f"{path}: not a file")
     try:
         with safetensors.safe_open(os.fspath(path), framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
@@ -39,10 +43,14 @@ def _is_pickle(path: Path) -> bool:
 
 def read_checkpoint(source: Path) -> dict[str, Tensor]:
     """The tensors of a PyTorch checkpoint by name, for files of others (``weights_only``: nothing else is read)."""
+    if is_no_file(source):
+        raise WeightsError(f"{source}: not a file")
     try:
         loaded = torch.load(source, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(f"{source}: no such file") from None
+    except UnpicklingError:  # torch's words advise to run whatever is inside
+        raise WeightsError(f"{source}: not a checkpoint of tensors, or of more than tensors") from None
     except Exception as error:  # torch raises many kinds for files that are not its own
         raise WeightsError(f"{source}: not a checkpoint of tensors ({one_line(error)[:160]})") from None
     tensors = _state_dict(loaded)

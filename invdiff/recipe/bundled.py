@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..errors import RecipeError, one_line, suggest
+from ..errors import RecipeError, reason, suggest
 
 
 def folder() -> Path:
@@ -33,7 +33,7 @@ def find_recipe(recipe: str | os.PathLike[str]) -> Path:
             return path
         something = path.exists()
     except (OSError, ValueError) as error:  # a name too long
-        raise RecipeError(f"{path}: no such recipe ({one_line(error)})") from None
+        raise RecipeError(f"{path}: no such recipe ({reason(error)})") from None
     known = bundled()
     if os.fspath(recipe) in known:
         return known[os.fspath(recipe)]

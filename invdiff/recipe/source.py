@@ -10,7 +10,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from ..errors import RecipeError, one_line, suggest
+from ..errors import RecipeError, one_line, reason, suggest
 
 Key = tuple[str | int, ...]
 _DEEPEST = 20
@@ -85,7 +85,7 @@ class Source:
         except FileNotFoundError:
             raise RecipeError(f"{path}: no such recipe") from None
         except (OSError, ValueError) as error:
-            raise RecipeError(f"{path}: cannot be read as a recipe ({error})") from None
+            raise RecipeError(f"{path}: cannot be read as a recipe ({reason(error)})") from None
         if "extends" in source.data:
             source._extend((*_above, path.resolve()))
         return source
@@ -98,7 +98,7 @@ class Source:
             below = self.path.parent / Path(name).expanduser()
             circle, there = below.resolve() in chain, below.is_file()
         except (OSError, ValueError, RuntimeError) as error:  # a name too long, a link to itself
-            raise RecipeError(f"{place}: no such recipe ({one_line(error)})") from None
+            raise RecipeError(f"{place}: no such recipe ({reason(error)})") from None
         if len(chain) >= _LONGEST_CHAIN:
             raise RecipeError(f"{place}: more than {_LONGEST_CHAIN} recipes extend one another")
         if circle:

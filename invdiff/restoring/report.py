@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from ..io.atomic import write_atomic
+from ..io.plain import parse_json
 from ..metrics.catalogue import METRICS, conventions
 
 
@@ -37,24 +38,37 @@ def conventions_of(entries: Sequence[Mapping[str, Any]], border: int) -> dict[st
     return {**found, "residual": "root mean square of y - A(x) on [0, 1], with the parameters it was restored with"}
 
 
-def read_report(path: Path) -> dict[str, Any]:
-    """An earlier run's report, or an empty one where there is none that can be read."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+def read_entries(path: Path, settings: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], bool]:
+    """The entries of an earlier run's report by stem, and whether all of it is as a run writes it.
 
-
-def entries_of(report: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """A report's entries by stem; what is none, as after an edit by hand, is left out.
-
-    Those made with other settings than ``settings`` get their own beside them.
+    What is not, as after an edit by hand, is left out. Entries made with other settings than ``settings`` get their
+    own beside them.
     """
-    images = report.get("images")
-    entries = [e for e in images if isinstance(e, dict)] if isinstance(images, list) else []
-    others = {} if report.get("settings") == _plain(settings) else {"settings": report.get("settings")}
-    return {e["stem"]: {**others, **e} for e in entries if isinstance(e.get("stem"), str)}
+    if not path.exists():
+        return {}, True
+    try:
+        report = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}, False
+    images = report.get("images") if isinstance(report, dict) else None
+    if not isinstance(images, list):
+        return {}, False
+    theirs = report.get("settings")
+    others = {} if theirs == _plain(settings) else {"settings": theirs}
+    entries = {e["stem"]: {**others, **e} for e in images if _is_entry(e)}
+    return entries, len(entries) == len(images)
+
+
+def _is_entry(found: Any) -> bool:
+    """A failure, or a result with the numbers that tables are made of."""
+    if not isinstance(found, dict) or not isinstance(found.get("stem"), str):
+        return False
+    metrics = found.get("metrics") or {}
+    if not isinstance(metrics, dict):
+        return False
+    numbers = [found.get("seconds", 0.0 if "error" in found else None)]
+    numbers += [value for value in (found.get("residual"), *metrics.values()) if value is not None]
+    return all(isinstance(value, (int, float)) for value in numbers)
 
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 import traceback
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import ImageError, one_line
+from ..errors import ImageError, explained
 from ..io.atomic import make_folder
 from ..io.decoding import load
 from ..io.pictures import Photo, sample_photo
@@ -23,8 +24,10 @@ from ..metrics.result import border_of
 from ..pipeline import Pipeline
 from ..sampler import StepRecord
 from .jobs import Job
-from .report import conventions_of, entries_of, read_report, versions, write_report
+from .report import conventions_of, read_entries, versions, write_report
 from .result import Result, entry_of, save
+
+_ASIDE = "report.edited.json"
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Measurement:
 class Run:
     """One call of the command in one folder: ``run()`` restores the jobs in order and keeps ``report.json`` true.
 
-    ``recipe`` is the recipe's path, for the report.
+    ``recipe`` is the recipe's path, for the report; ``notes`` are lines on what was found in the folder.
     """
 
     def __init__(
@@ -79,7 +82,9 @@ class Run:
         self.options, self.recipe = options, recipe
         self.outcomes: list[Outcome] = []
         self.report_path = self.folder / "report.json"
-        self.entries = entries_of(read_report(self.report_path), pipeline.identity)
+        self.entries, whole = read_entries(self.report_path, pipeline.identity)
+        aside = f"{self.report_path}: not as a run writes it; kept as {_ASIDE}, and what it lacks is done again"
+        self.notes = [] if whole else [aside]
 
     @property
     def steps(self) -> int:
@@ -88,8 +93,7 @@ class Run:
 
     def run(self, tell: Tell = nobody) -> None:
         """Every job; a failure is told and noted, and the others go on."""
-        # Another run may have written here since this one was made.
-        self.entries |= entries_of(read_report(self.report_path), self.pipeline.identity)
+        self._take_up_report()
         total = self.steps * len(self.jobs)
         for number, job in enumerate(self.jobs):
 
@@ -103,7 +107,7 @@ class Run:
                 if self.options.debug:
                     traceback.print_exc()
                 # A failure leaves an earlier success of the same picture on disk, but not in the report.
-                outcome = Outcome({"stem": job.stem, "input": job.input, "error": one_line(error)})
+                outcome = Outcome({"stem": job.stem, "input": job.input, "error": explained(error)})
                 text = outcome.entry["error"]
                 failure = text if job.input in text else f"{job.input}: {text}"
             self.outcomes.append(outcome)
@@ -112,6 +116,13 @@ class Run:
             several = len(self.jobs) > 1 and not failure
             line = f"{job.stem}: {outcome.entry['seconds']:.1f} s, {number + 1} of {len(self.jobs)}" if several else ""
             tell(Event((number + 1) * self.steps, total, job.stem, failure=failure, line=line))
+
+    def _take_up_report(self) -> None:
+        """Entries of earlier runs: another one may have written here since this one was made."""
+        earlier, whole = read_entries(self.report_path, self.pipeline.identity)
+        self.entries |= earlier
+        if not whole:
+            os.replace(self.report_path, self.folder / _ASIDE)
 
     def write(self) -> None:
         """Write ``report.json`` from all that is known."""

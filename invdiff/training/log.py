@@ -4,11 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..io.atomic import write_atomic
+import torch
+from torch import Tensor
+
+from ..io.atomic import naming, write_atomic
+from ..io.plain import parse_json
 from ..io.plot import plot
+
+
+@dataclass
+class Losses:
+    """The losses of the steps since the last line of the log, to be its mean: total, of the image, of parameters."""
+
+    sums: Tensor = field(default_factory=lambda: torch.zeros(3))
+    steps: int = 0
+
+    def add(self, values: Tensor) -> None:
+        self.sums, self.steps = self.sums + values, self.steps + 1
+
+    def mean(self) -> Tensor:
+        return self.sums / self.steps
 
 
 class Log:
@@ -19,7 +39,7 @@ class Log:
 
     def append(self, record: dict[str, Any]) -> None:
         """Add a line."""
-        with open(self.path, "a", encoding="utf-8") as file:
+        with naming(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
     def records(self) -> list[dict[str, Any]]:
@@ -29,7 +49,7 @@ class Log:
             return found
         for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
             with contextlib.suppress(ValueError):
-                record = json.loads(line)
+                record = parse_json(line)
                 if isinstance(record, dict) and isinstance(record.get("step"), int):
                     found.append(record)
         return found
@@ -42,6 +62,14 @@ class Log:
 
     def draw(self, baseline: float) -> None:
         """The curve of the validation so far, beside what one would show without restoring."""
-        curve = [(r["step"], r["validation"]["psnr_y"]) for r in self.records() if "validation" in r]
+        measured = [(r["step"], _psnr(r)) for r in self.records()]
+        curve = [(step, value) for step, value in measured if value is not None]
         curves = {"one step, averaged weights": curve, "not restored": [(step, baseline) for step, _ in curve]}
         write_atomic(self.picture, plot(curves, "PSNR-Y on the validation pictures (dB)"))
+
+
+def _psnr(record: Mapping[str, Any]) -> float | None:
+    """Of a validation; None for other records, and for what somebody edited."""
+    found = record.get("validation")
+    value = found.get("psnr_y") if isinstance(found, dict) else None
+    return value if isinstance(value, float) else None

@@ -22,7 +22,7 @@ from torch.optim import Adam
 
 from ..components.weights import encode, save_prior
 from ..degradation import Degradation
-from ..errors import ImageError, TrainingError
+from ..errors import ImageError, TrainingError, with_kind
 from ..io.atomic import make_folder, write_atomic
 from ..io.progress import Event, Tell, nobody
 from ..io.tensors import read_tensors
@@ -30,7 +30,7 @@ from ..prior import PriorNet
 from ..seeds import Stream, stream
 from .crops import PhotoCrops, find_photos
 from .interrupts import interrupts_between_steps
-from .log import Log
+from .log import Log, Losses
 from .loss import lesson, losses
 from .precision import choose_bfloat16
 from .settings import TrainSettings, learning_rate
@@ -96,7 +96,7 @@ class Trainer:
             except ImageError as error:
                 raise TrainingError(f"--validate: {error}") from None
         self.best = -math.inf
-        self.log = Log(self.folder)
+        self.log, self.losses = Log(self.folder), Losses()
         self.step = 0
         self.seconds = 0.0
         self.bfloat16: bool | None = None if settings.precision == "auto" else settings.precision == "bfloat16"
@@ -135,8 +135,10 @@ class Trainer:
         tensors |= {f"ema.{name}": value for name, value in self.ema.items()}
         for i, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"adam.{i}.{name}": value for name, value in state.items()}
+        tensors["losses.sums"] = self.losses.sums
         header = {"step": str(self.step), "seconds": str(self.seconds), "identity": self.identity}
-        header |= {"best": str(self.best), "precision": "bfloat16" if self.bfloat16 else "float32"}
+        header |= {"losses": str(self.losses.steps), "best": str(self.best)}
+        header["precision"] = "bfloat16" if self.bfloat16 else "float32"
         if self.cooling:
             ends = self.settings.steps
             header |= {"begun": str(ends - self.settings.cooldown), "ends": str(ends)}
@@ -167,8 +169,15 @@ class Trainer:
         tensors, header = read_tensors(self.checkpoint)
         if header.get("identity") != self.identity:
             raise TrainingError(f"{self.checkpoint}: belongs to a run with other settings; use another folder")
+        try:
+            self._take_up(tensors, header)
+        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise TrainingError(f"{self.checkpoint}: damaged ({with_kind(error)[:200]})") from None
+
+    def _take_up(self, tensors: dict[str, Tensor], header: dict[str, str]) -> None:
         self.prior.load_state_dict(_below("model.", tensors))
-        self.ema = {name: value.to(self.device) for name, value in _below("ema.", tensors).items()}
+        shapes = {name: value.shape for name, value in self.prior.state_dict().items()}
+        self.ema = {name: tensors[f"ema.{name}"].reshape(shape).to(self.device) for name, shape in shapes.items()}
         packed = self.optimizer.state_dict()
         packed["state"] = {}
         for name, value in _below("adam.", tensors).items():
@@ -177,6 +186,8 @@ class Trainer:
         self.optimizer.load_state_dict(packed)
         self.step, self.seconds = int(header["step"]), float(header["seconds"])
         self.best = float(header.get("best", "-inf"))
+        if "losses.sums" in tensors:  # checkpoints of before have none
+            self.losses = Losses(tensors["losses.sums"].reshape(3), int(header["losses"]))
         if self.settings.precision == "auto":  # measured once a run: another answer would be another run
             self.bfloat16 = header.get("precision") == "bfloat16"
 
@@ -204,8 +215,8 @@ class Trainer:
         self.bfloat16 = self.team.any(chosen)
 
     def _run(self, tell: Tell, interrupted: threading.Event) -> None:
-        started, since, parts, count = time.monotonic(), time.monotonic(), torch.zeros(3), 0
-        seconds, settings, told = self.seconds, self.settings, 0
+        started = since = time.monotonic()
+        seconds, settings, told, logged = self.seconds, self.settings, 0, self.step
         for x in self._batches():
             values = self._one_step(x)
             if not bool(values.isfinite().all()):
@@ -213,14 +224,14 @@ class Trainer:
                 raise TrainingError(f"the loss is not finite at step {self.step + 1}{good}")
             self.step += 1
             self.seconds = seconds + time.monotonic() - started
-            parts, count = parts + values, count + 1
+            self.losses.add(values)
             for failure in list(self.photos.broken.values())[told:]:
                 told += 1
                 tell(Event(self.step, settings.steps, "training", failure=f"left out: {failure}"))
             if self.step % settings.log_every == 0 or self.step == settings.steps:
                 now = time.monotonic()
-                self._record(parts / count, count * settings.batch / (now - since), tell)
-                since, parts, count = now, torch.zeros(3), 0
+                self._record((self.step - logged) * settings.batch / (now - since), tell)
+                since, logged, self.losses = now, self.step, Losses()
             if self.validation and (self.step % settings.validate_every == 0 or self.step == settings.steps):
                 self._validate(self.validation, tell)
             kept = self.step % settings.checkpoint_every == 0 or self.step == settings.steps
@@ -231,8 +242,8 @@ class Trainer:
                     self.save()
                 raise KeyboardInterrupt
 
-    def _record(self, parts: Tensor, rate: float, tell: Tell) -> None:
-        total, image, parameter = parts.tolist()
+    def _record(self, rate: float, tell: Tell) -> None:
+        total, image, parameter = self.losses.mean().tolist()
         settings = self.settings
         if not self.team.leads:
             return

@@ -87,17 +87,105 @@ def test_where_gradients_are_off(recipe):
         assert torch.equal(pipe.restore(y.clone()).image, want)
 
 
+def test_a_pipeline_made_where_gradients_are_off(recipe):
+    y = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
+    outside = invdiff.load(recipe())
+    want = outside.restore(y).image
+    with torch.inference_mode():
+        inside = invdiff.load(recipe())
+        parts = outside.degradation, outside.prior, outside.guidance, outside.sampler
+        again = invdiff.Pipeline(*parts, seed=outside.seed)
+        for pipe in (inside, again):
+            assert torch.equal(pipe.restore(y).image, want)
+    assert torch.equal(inside.restore(y).image, want)
+
+
 @pytest.mark.parametrize(
     "images",
     ["7", "null", "[1, null, {}]", '[{"stem": 4}]', '[{"stem": "a", "key": 1, "files": 3}]', '[{"stem": ["a"]}]', "{}"],
 )
 def test_a_report_that_somebody_edited(cli, recipe, picture, report, tmp_path, images):
+    """What is none is done again, and what somebody wrote is kept aside."""
     photo, out = picture("a.png", 16, 16), tmp_path / "out"
     out.mkdir()
-    (out / "report.json").write_text(f'{{"images": {images}}}')
+    text = f'{{"images": {images}}}'
+    (out / "report.json").write_text(text)
     done = cli("run", recipe(), photo, "-o", out)
     assert done.code == 0, done.err
+    assert done.err == (
+        f"{out / 'report.json'}: not as a run writes it; kept as report.edited.json, and what it lacks is done again\n"
+    )
+    assert (out / "report.edited.json").read_text() == text
     assert "output" in report(out)["a"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("metrics", 7),
+        ("metrics", {"psnr_y": "high"}),
+        ("seconds", "long"),
+        ("residual", []),
+        ("files", 3),
+        ("key", None),
+    ],
+)
+def test_an_entry_that_somebody_edited(cli, recipe, picture, report, tmp_path, key, value):
+    picture("a.png", 16, 16)
+    picture("b.png", 16, 16, seed=1)
+    command = ["run", recipe(), tmp_path / "in", "-o", tmp_path / "out"]
+    cli(*command)
+    whole = report(tmp_path / "out", whole=True)
+    before = dict(whole["images"][0])
+    whole["images"][0][key] = value
+    (tmp_path / "out" / "report.json").write_text(json.dumps(whole))
+    done = cli(*command)
+    assert done.code == 0, done.err
+    assert "1 restored, 1 already done" in done.out
+    assert report(tmp_path / "out")["a"] == {**before, "seconds": report(tmp_path / "out")["a"]["seconds"]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"trace": [{}]},
+        {"trace": [{"step": "x", "t": "1"}]},
+        {"trace": [{"step": "1", "t": "1", "psnr_y": None}]},
+        {"trace": 7},
+        {"values": {"psnr_y": True}},
+        {"values": []},
+        {"digest": []},
+        {"picture": 3},
+    ],
+    ids=json.dumps,
+)
+def test_a_record_that_somebody_edited_is_made_again(cli, recipe, picture, tmp_path, change):
+    data = picture("a.png", 64, 64, folder=tmp_path / "clean").parent
+    command = ["eval", recipe(), data, "-o", tmp_path / "out", "--trace", "--quiet"]
+    assert cli(*command).code == 0
+    (record,) = (tmp_path / "out" / "pictures").glob("clean/tiny/*.json")
+    good = json.loads(record.read_text())
+    record.write_text(json.dumps({**good, **change}))
+    done = cli(*command)
+    assert (done.code, done.err) == (0, "")
+    made = json.loads(record.read_text())
+    assert made["trace"] == good["trace"]
+    assert {**made["values"], "seconds": ""} == {**good["values"], "seconds": ""}
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "", "null", "{}", "\0"], ids=["deep", "empty", "null", "bare", "zero"])
+def test_files_of_ours_that_are_none(cli, refused, recipe, picture, tmp_path, text):
+    data = picture("a.png", 64, 64, folder=tmp_path / "clean").parent
+    command = ["eval", recipe(), data, "-o", tmp_path / "out", "--quiet"]
+    assert cli(*command).code == 0
+    (record,) = (tmp_path / "out" / "pictures").glob("clean/tiny/*.json")
+    good = record.read_text()
+    record.write_text(text)
+    assert cli(*command).code == 0
+    assert json.loads(record.read_text()).keys() == json.loads(good).keys()
+    (tmp_path / "out" / "evaluation.json").write_text(text)
+    assert "not readable as an evaluation" in refused(*command)
+    assert (tmp_path / "out" / "evaluation.json").read_text() == text
 
 
 def test_a_link_to_nothing_is_a_failure(cli, recipe, picture, tmp_path):
@@ -109,6 +197,76 @@ def test_a_link_to_nothing_is_a_failure(cli, recipe, picture, tmp_path):
     assert done.code == 1
     assert "b.png: no such file" in done.err
     assert (tmp_path / "out" / "a.png").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_a_pipe_is_waited_for_nowhere(cli, refused, recipe, picture, tmp_path):
+    photo = picture("a.png", 16, 16)
+    for name in ("in/b.png", "pipe.npy", "pipe.safetensors", "pipe.pth"):
+        os.mkfifo(tmp_path / name)
+    done = cli("run", recipe(), tmp_path / "in", "-o", tmp_path / "out", "--quiet")
+    assert (done.code, done.err) == (1, f"failed: {tmp_path / 'in' / 'b.png'}: not a file\n")
+    assert (tmp_path / "out" / "a.png").exists()
+    command = ["run", recipe(), photo, "-o", tmp_path / "out"]
+    assert "pipe.npy: not a file" in refused(*command, "--kernel", tmp_path / "pipe.npy")
+    assert "no such file" in refused(*command, "--set", f"prior.weights={tmp_path / 'pipe.safetensors'}")
+    assert "pipe.pth: not a file" in refused("weights", "import", tmp_path / "pipe.pth", "-o", tmp_path / "x")
+
+
+def test_a_log_goes_on_as_if_it_had_not_stopped(train, tmp_path):
+    """Where checkpoints fall between the log's lines, a mean that was begun before the stop is ended after it."""
+    every = {"log_every": 3, "checkpoint_every": 2}
+    train("whole", steps=6, **every)
+    with pytest.MonkeyPatch.context() as patch:
+        from invdiff.training.trainer import Trainer
+
+        one_step = Trainer._one_step
+
+        def killed(self, x):
+            if self.step == 5:
+                raise OSError(5, "pulled", "plug")
+            return one_step(self, x)
+
+        patch.setattr(Trainer, "_one_step", killed)
+        assert train("halves", steps=6, **every).code == 2
+    assert train("halves", "--resume", steps=6, **every).code == 0
+    whole, halves = (records(tmp_path / name / "log.jsonl") for name in ("whole", "halves"))
+    assert [record["step"] for record in whole] == [3, 6]
+    assert halves == whole
+
+
+def records(path):
+    """A log without its times."""
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{k: v for k, v in record.items() if k not in ("images_per_second", "seconds")} for record in found]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["", "x", "[" * 50_000, '{"step": 1, "validation": 7}', '{"step": 1, "validation": {"psnr_y": "x"}}', "\0"],
+    ids=["empty", "word", "deep", "number", "text", "zero"],
+)
+def test_a_log_that_somebody_edited(train, photos, tmp_path, line):
+    train("a", "--validate", photos, steps=1)
+    with (tmp_path / "a" / "log.jsonl").open("a") as file:
+        file.write(f"{line}\n")
+    done = train("a", "--validate", photos, "--resume", steps=2, validate_every=1)
+    assert done.code == 0, done.err
+    assert records(tmp_path / "a" / "log.jsonl")[-1]["step"] == 2
+
+
+@pytest.mark.parametrize("part", ["step", "seconds", "losses", "model.network.stem.weight", "ema.network.stem.weight"])
+def test_a_checkpoint_that_somebody_edited(train, tmp_path, part):
+    train("a", steps=1)
+    path = tmp_path / "a" / "checkpoint.safetensors"
+    with safetensors.safe_open(path, framework="pt") as file:
+        header = file.metadata()
+    tensors = safetensors.torch.load_file(path)
+    (header if part in header else tensors).pop(part)
+    safetensors.torch.save_file(tensors, path, header)
+    done = train("a", "--resume", steps=2)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert done.err.startswith(f"error: {path}: damaged (")
 
 
 def test_a_full_disk_says_where(tmp_path, monkeypatch, cli, recipe):
@@ -147,6 +305,42 @@ with alone_in(Path({str(tmp_path)!r})):
         pass
     assert list(tmp_path.iterdir()) == [locks]
     assert list(locks.iterdir()) == [], "a lock given back leaves no file"
+
+
+@pytest.fixture
+def locks(tmp_path, monkeypatch):
+    """Where locks lie: in a folder of this test's own."""
+    folder = tmp_path / "locks"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    return folder
+
+
+def test_a_file_system_that_counts_no_links(tmp_path, locks, monkeypatch):
+    counted = os.fstat
+    monkeypatch.setattr(os, "fstat", lambda handle: os.stat_result([*counted(handle)[:3], 0, *counted(handle)[4:]]))
+    with alone_in(tmp_path):
+        assert len(list(locks.iterdir())) == 1
+    assert list(locks.iterdir()) == []
+
+
+def test_a_lock_that_was_just_removed_is_taken_anew(tmp_path, locks, monkeypatch):
+    """Between opening and locking, whoever had the folder may end and take the file away."""
+    fcntl = pytest.importorskip("fcntl")
+    lock, taken = fcntl.flock, []
+
+    def late(file, how):
+        if not taken:
+            next(locks.iterdir()).unlink()
+        taken.append(how)
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with alone_in(tmp_path):
+        assert len(taken) == 2
+        with pytest.raises(InvdiffError, match="another process is writing here"), alone_in(tmp_path):
+            pass
+    assert list(locks.iterdir()) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="locks of Unix")

@@ -334,18 +334,3 @@ def test_an_array_of_objects_is_not_unpickled(refused, recipe, picture, tmp_path
     np.save(tmp_path / "trap.npy", np.array([[Trap()]], dtype=object), allow_pickle=True)
     refused("run", recipe(), picture("a.png"), "-o", tmp_path / "out", "--kernel", tmp_path / "trap.npy")
     assert not (tmp_path / "sprung").exists()
-
-
-def test_a_fault_of_ours_is_one_line_too(cli, recipe, tmp_path, monkeypatch):
-    import invdiff.assembly
-
-    def broken(*arguments, **more):
-        raise ArithmeticError("two\nand two")
-
-    monkeypatch.setattr(invdiff.assembly, "read", broken)
-    result = cli("run", recipe(), "-o", tmp_path / "out")
-    assert result.code == 70
-    assert result.err.count("\n") == 1
-    assert "ArithmeticError at test_security.py:" in result.err
-    assert "please report it" in result.err
-    assert "Traceback" in cli("run", recipe(), "--debug").err

@@ -246,7 +246,7 @@ def test_a_deep_tiff_keeps_profile_and_resolution(tmp_path):
         photometric="rgb",
         resolution=(118.11, 118.11),
         resolutionunit="CENTIMETER",
-        iccprofile=profile,
+        extratags=[(34675, 7, len(profile), profile, True)],
     )
     metadata = load(tmp_path / "a.tif").metadata
     assert metadata.icc == profile

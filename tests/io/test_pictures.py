@@ -452,7 +452,7 @@ def test_what_is_not_a_picture_is_named_in_one_line(tmp_path, name):
 def test_a_missing_file_and_a_folder(tmp_path):
     with pytest.raises(ImageError, match=r"none\.png: no such file"):
         load(tmp_path / "none.png")
-    with pytest.raises(ImageError, match="directory"):
+    with pytest.raises(ImageError, match="not a file"):
         load(tmp_path)
 
 
