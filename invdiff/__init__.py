@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .kernel_set import KernelSet, NamedKernel
     from .method import Case, Method, Restoration
     from .pipeline import Pipeline
-    from .prior import Output, Prediction, PriorNet, PriorSettings, PriorSpec, from_denoiser
+    from .prior import DenoiserPrior, Output, Prediction, PriorNet, PriorSettings, PriorSpec, from_denoiser
     from .sampler import Sample, SamplerSettings, StepRecord, sample, step
     from .schedule import NoiseSchedule
     from .settings import Settings
@@ -39,7 +39,7 @@ _ROOMS = {
     "kernel_set": ("KernelSet", "NamedKernel"),
     "method": ("Case", "Method", "Restoration"),
     "pipeline": ("Pipeline",),
-    "prior": ("Output", "Prediction", "PriorNet", "PriorSettings", "PriorSpec", "from_denoiser"),
+    "prior": ("DenoiserPrior", "Output", "Prediction", "PriorNet", "PriorSettings", "PriorSpec", "from_denoiser"),
     "sampler": ("Sample", "SamplerSettings", "StepRecord", "sample", "step"),
     "schedule": ("NoiseSchedule",),
     "settings": ("Settings",),
@@ -51,6 +51,7 @@ __all__ = [
     "Case",
     "Degradation",
     "DegradationSettings",
+    "DenoiserPrior",
     "Estimate",
     "Guidance",
     "InvdiffError",

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from .components.build import build, build_untrained_prior, build_weighted_prior
+from .components.build import build, build_prior, build_untrained_prior
 from .components.discovery import registry
 from .components.weights import find_weights, take_over
 from .components.weights import load_prior as read_prior
@@ -49,12 +49,15 @@ def read(recipe: str | os.PathLike[str], overrides: Sequence[str | Change] = (),
 
 @torch.inference_mode(False)  # the loop takes gradients through the weights, wherever it is called
 def assemble(recipe: Recipe, device: str = "auto") -> Pipeline:
-    """The pipeline of a recipe that names weights. Its ``identity`` holds every setting that is in force."""
+    """The pipeline of a recipe whose prior names its weights, or needs none.
+
+    Its ``identity`` holds every setting that is in force.
+    """
     part = recipe.prior
-    if part.settings.weights is None:
+    if part.component.weighted and part.weights is None:
         raise WeightsError(f"{part.where}: names no weights; 'invdiff train' makes them")
     degradation = build(recipe.degradation)
-    prior = build_weighted_prior(part, registry())
+    prior = build_prior(part, registry())
     with _placed(recipe):
         return Pipeline(
             degradation,
@@ -69,10 +72,12 @@ def assemble(recipe: Recipe, device: str = "auto") -> Pipeline:
 
 def _identity_of(recipe: Recipe, prior: PriorNet) -> dict[str, Any]:
     """The prior's own settings, and its weights by content."""
-    weights = recipe.prior.settings.weights
+    identity = {"kind": recipe.prior.component.kind, **prior.settings.model_dump(mode="json")}
+    weights = recipe.prior.weights
+    if weights is None:
+        return identity
     content = hashlib.sha256(find_weights(weights, registry()).read_bytes()).hexdigest()
-    settings = prior.settings.model_dump(mode="json")
-    return {"kind": recipe.prior.component.kind, **settings, "weights": weights, "weights_sha256": content}
+    return {**identity, "weights": weights, "weights_sha256": content}
 
 
 @contextmanager
@@ -100,6 +105,8 @@ def build_trainer(
     found = read(recipe, overrides, seed)
     if found.train is None:
         raise RecipeError(f"{found.path}: the recipe has no 'train' section")
+    if not found.prior.component.weighted:
+        raise RecipeError(f"{found.prior.where}: '{found.prior.component.kind}' has no weights: nothing to train")
     prior, degradation = build_untrained_prior(found.prior, found.seed), build(found.degradation)
     with _placed(found):
         check_fit(prior, degradation)
@@ -130,12 +137,11 @@ def build_trainer(
 def recipe_cost(recipe: str | os.PathLike[str], size: int, overrides: Sequence[str | Change] = ()) -> Cost:
     """The cost of a recipe's own prior, guidances and sampler; of an untrained prior where it names no weights."""
     found = read(recipe, overrides)
-    weighted = found.prior.settings.weights is not None
-    prior = build_weighted_prior(found.prior, registry()) if weighted else build_untrained_prior(found.prior, 0)
+    prior = build_prior(found.prior, registry())
     with _placed(found):
         check_sampler(prior, found.sampler)
     guidance = [build(guide) for guide in found.guidance]
-    return cost(tiled(prior, found.sampler).eval().requires_grad_(False), guidance, found.sampler.steps, size)
+    return cost(tiled(prior, found.sampler), guidance, found.sampler.steps, size)
 
 
 @torch.inference_mode(False)

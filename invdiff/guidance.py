@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -54,7 +55,8 @@ class Step:
 
     ``x_t`` is padded and in the prior's range, as the prior saw it; where a guidance needs gradients
     it is the leaf they are taken at. ``x0`` and ``theta`` are the current estimates, ``x0`` in [0, 1]
-    and cropped to the image, both differentiable in ``x_t`` in that case.
+    and cropped to the image, both differentiable in ``x_t`` in that case. Of a prior that estimates no
+    parameters, ``theta`` is what the step before arrived at, None at the first.
     """
 
     index: int
@@ -71,6 +73,13 @@ class Step:
     """The true parameters where they are known; only guidances that are made for it look at them."""
     before: Tensor | None = None
     """The parameters that the step before arrived at; at the first step those that the loop began with, if any."""
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the noise on ``x_t / sqrt(abar_t)``, for images on [0, 1]."""
+        low, high = self.prior.spec.value_range
+        noise = self.prior.spec.schedule.noise_to_signal(torch.tensor([self.t]), torch.empty(1))
+        return float(noise) / (high - low)
 
 
 @dataclass
@@ -92,6 +101,10 @@ class Guidance(Configured[S], ABC):
     """Whether the loop must track gradients from ``x_t`` through the prior. Weights never have any."""
     estimates_parameters: bool = False
     """Whether it is there to improve the parameters: it is left out where the true ones are given."""
+
+    def unfit(self, degradation: Degradation) -> str | None:
+        """Why it cannot serve that operator, in a few words; None where it can. Asked before anything is restored."""
+        return None
 
     evaluations: int = 0
     """How often ``begin`` asks the prior."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,7 @@ class Pipeline:
         self.identity = dict(identity or {})
         check_fit(prior, degradation)
         check_sampler(prior, self.sampler)
+        check_guidance(self.guidance, degradation)
         self.device = choose_device(device)
         with torch.inference_mode(False):  # its weights may move, and the loop takes gradients through them
             self.prior = _channels_last(tiled(prior, self.sampler).to(self.device).eval().requires_grad_(False))
@@ -259,6 +261,22 @@ def check_sampler(prior: PriorNet, sampler: SamplerSettings) -> None:
         raise MisfitError("sampler.feedback", "this prior takes no parameters")
     if sampler.steps > len(prior.spec.schedule):
         raise MisfitError("sampler.steps", f"the prior has {len(prior.spec.schedule)} steps at most")
+    times = sampler.times(prior.spec)
+    twice = [place for place, (a, b) in enumerate(pairwise(times), 2) if a == b]
+    if twice:
+        raise MisfitError(
+            "sampler.sigmas", f"number {twice[0]} stands for the same step of the prior as the one before"
+        )
+    if prior.spec.start == "noise" and times[0] != len(prior.spec.schedule) - 1:
+        raise MisfitError("sampler.sigmas", "the prior starts from pure noise: the first must be its largest or more")
+
+
+def check_guidance(guidance: Sequence[Guidance], degradation: Degradation) -> None:
+    """Refuse a guidance that cannot serve the operator."""
+    for place, guide in enumerate(guidance):
+        reason = guide.unfit(degradation)
+        if reason:
+            raise MisfitError(f"guidance.{place}", reason)
 
 
 def _joined(singles: list[Restoration]) -> Restoration:

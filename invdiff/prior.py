@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -16,7 +16,7 @@ from .settings import Settings
 
 
 class PriorSettings(Settings):
-    """What every prior's settings have."""
+    """What the settings of every prior with weights have; those of one that needs none derive from ``Settings``."""
 
     weights: str | None = None
     """A file, or the name of weights that the prior's package bundles; they bring their own settings."""
@@ -75,9 +75,12 @@ class Prediction:
 
 
 class PriorNet(nn.Module, ABC):
-    """A denoiser conditioned on the lifted measurement. A subclass sets ``spec`` and writes ``forward``."""
+    """A denoiser, conditioned on the lifted measurement or not. A subclass sets ``spec`` and writes ``forward``.
 
-    Settings: ClassVar[type[PriorSettings]] = PriorSettings
+    Where ``Settings`` has no ``weights``, the prior needs none: a recipe restores with it as it is built.
+    """
+
+    Settings: ClassVar[type[Settings]] = PriorSettings
 
     settings: Any
     spec: PriorSpec
@@ -129,33 +132,59 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 
 class DenoiserPrior(PriorNet):
-    """A plain denoiser as a prior that knows nothing of the operator; see :func:`from_denoiser`."""
+    """A denoiser of Gaussian noise as a prior that knows nothing of the operator. A subclass writes ``denoise``.
 
-    def __init__(self, denoise: Denoiser, spec: PriorSpec) -> None:
+    ``sigma_max`` is the largest noise on [0, 1] that it was made for, such as ``50 / 255``: the diffusion is then
+    cut off there and starts from the lifted measurement, as in DPIR (Zhang et al. 2021); None lets it start from
+    pure noise. ``multiple`` is what heights and widths must divide by. Raises ``ValueError`` for a ``sigma_max``
+    below the least noise of the schedule, 0.01.
+    """
+
+    Settings: ClassVar[type[Settings]] = Settings
+
+    def __init__(self, settings: Any = None, *, sigma_max: float | None = None, multiple: int = 1) -> None:
         super().__init__()
-        self.settings, self.spec = PriorSettings(), spec
-        self.denoise = denoise
+        self.settings = self.Settings() if settings is None else settings
+        schedule = NoiseSchedule.linear()
+        if sigma_max is not None:
+            times = torch.arange(len(schedule))
+            sigmas = schedule.noise_to_signal(times, torch.empty(len(times), dtype=torch.float64))
+            within = int((sigmas <= sigma_max).sum())
+            if within < 1:
+                raise ValueError(f"sigma_max: {sigma_max:g} is below the least noise of the schedule")
+            schedule = NoiseSchedule(schedule.betas[:within])
+        self.spec = PriorSpec(
+            schedule,
+            value_range=(0.0, 1.0),
+            prediction="x0",
+            multiple=multiple,
+            start="noise" if sigma_max is None else "measurement",
+        )
+
+    @abstractmethod
+    def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """The clean images of ``x (B, 3, H, W)`` on [0, 1], noise of standard deviations ``sigma (B,)`` added."""
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Output:
         noisy = x_t / self.spec.schedule.abar(t, x_t).sqrt()
         return Output(self.denoise(noisy, self.spec.schedule.noise_to_signal(t, noisy).flatten()))
 
 
+class _Given(DenoiserPrior):
+    """With a denoiser that was handed over."""
+
+    def __init__(self, given: Denoiser, sigma_max: float | None, multiple: int) -> None:
+        super().__init__(sigma_max=sigma_max, multiple=multiple)
+        self.given = given
+
+    def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return self.given(x, sigma)
+
+
 def from_denoiser(denoise: Denoiser, *, sigma_max: float | None = None, multiple: int = 1) -> PriorNet:
-    """A prior from any denoiser of Gaussian noise.
+    """A prior from any denoiser of Gaussian noise; a kind for recipes is a subclass of :class:`DenoiserPrior`.
 
     ``denoise(x, sigma)`` takes ``x (B, 3, H, W)`` on [0, 1], noise added, and the noise's standard deviations
     ``sigma (B,)``, likewise on [0, 1], and returns the clean image. It may be a module or a function.
-    ``sigma_max`` is the largest noise that it was made for, such as ``50 / 255``: the diffusion is then cut off
-    there and starts from the lifted measurement, as in DPIR (Zhang et al. 2021); None lets it start from pure
-    noise. ``multiple`` is what heights and widths must divide by.
     """
-    schedule = NoiseSchedule.linear()
-    spec = PriorSpec(schedule, value_range=(0.0, 1.0), prediction="x0", multiple=multiple)
-    if sigma_max is None:
-        return DenoiserPrior(denoise, spec)
-    times = torch.arange(len(schedule))
-    within = int((schedule.noise_to_signal(times, torch.empty(len(times), dtype=torch.float64)) <= sigma_max).sum())
-    if within < 1:
-        raise ValueError(f"sigma_max: {sigma_max:g} is below the least noise of the schedule")
-    return DenoiserPrior(denoise, replace(spec, schedule=NoiseSchedule(schedule.betas[:within]), start="measurement"))
+    return _Given(denoise, sigma_max, multiple)

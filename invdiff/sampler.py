@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from itertools import pairwise
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from .guidance import Problem, Step
+from .prior import PriorSpec
 from .schedule import Spacing
 from .settings import Float, Int, Settings
 
@@ -25,13 +27,43 @@ class SamplerSettings(Settings):
     eta: Annotated[Float, Field(ge=0, le=1)] = 1.0
     """Fresh noise at each step: 1 is DDPM (the paper), 0 is DDIM."""
     spacing: Spacing = "uniform"
-    """``quadratic`` puts more of the steps where there is little noise."""
+    """``quadratic`` puts more of the steps where there is little noise, ``karras`` (EDM) still more."""
+    sigmas: Annotated[tuple[Annotated[Float, Field(gt=0)], ...], Field(min_length=1)] | None = None
+    """Noise levels to step through instead, falling, on [0, 1] images; each stands for the prior's nearest."""
+    solver: Literal["first_order", "dpm_2m"] = "first_order"
+    """``dpm_2m``: steps of second order from the estimate before, DPM-Solver++(2M), at no more evaluations."""
+    renewal: Annotated[Float, Field(ge=0, le=1)] | None = None
+    """In place of ``eta``: the share of the noise's variance that each step draws anew, however short it is."""
     feedback: bool = False
     """Tell the prior the parameters that the guidances arrived at in the step before; for priors that take them."""
     tile: Annotated[Int, Field(ge=64)] | None = 512
     """Larger images pass through the prior in overlapping tiles of this side, in bounded memory; null: never."""
     overlap: Annotated[Int, Field(ge=0)] = 64
     """Pixels by which neighbouring tiles overlap; the results are blended across them."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_step_for_each(cls, given: Any) -> Any:
+        counted = isinstance(given, dict) and isinstance(given.get("sigmas"), (list, tuple)) and "steps" not in given
+        return {**given, "steps": len(given["sigmas"])} if counted else given
+
+    @model_validator(mode="after")
+    def _falling(self) -> SamplerSettings:
+        sigmas = self.sigmas or ()
+        if any(a <= b for a, b in pairwise(sigmas)):
+            raise ValueError("sigmas must fall from each to the next")
+        if sigmas and len(sigmas) != self.steps:
+            raise ValueError(
+                f"steps is {self.steps} and there are {len(sigmas)} sigmas: say {len(sigmas)}, or leave steps out"
+            )
+        return self
+
+    def times(self, spec: PriorSpec) -> list[int]:
+        """The times that the loop steps through with that prior, falling."""
+        if self.sigmas is None:
+            return spec.schedule.spaced(self.steps, self.spacing)
+        low, high = spec.value_range
+        return spec.schedule.nearest([(high - low) * sigma for sigma in self.sigmas])
 
 
 @dataclass
@@ -64,37 +96,42 @@ def step(
     eta: float = 1.0,
     theta: Tensor | None = None,
     feedback: bool = True,
+    earlier: StepRecord | None = None,
     index: int = 0,
     steps: int = 1,
 ) -> tuple[Tensor, StepRecord]:
     """One step of the loop: from ``x`` at time ``t`` to what it returns first, at ``t_next`` (-1 is the clean image).
 
     ``x`` and ``noise`` are padded, like ``problem.condition``, and in the prior's range; ``noise`` is standard
-    normal, or scaled down, and counts for ``eta`` of a DDPM step's. ``theta (B, *shape)`` are what the
-    step before arrived at, for guidances that build on them, and with ``feedback`` for the prior to restore with
-    instead of its own, if it takes any. ``index`` of ``steps`` is for guidances and records.
-    No gradient with respect to weights is ever tracked, and none leaves the step.
+    normal, or scaled down, and counts for ``eta`` of a DDPM step's. ``theta (B, *shape)`` are what the step before
+    arrived at: for guidances that build on them, for the prior to restore with instead of its own where there is
+    ``feedback`` and it takes any, and the estimate to go on from where it makes none. ``earlier`` is the record of the
+    step before, for a step of second order. ``index`` of ``steps`` is for guidances and records. No gradient with
+    respect to weights is ever tracked, and none leaves the step.
     """
     prior, degradation, track = problem.prior, problem.degradation, problem.needs_gradient
     with torch.set_grad_enabled(track):
         x = x.detach().requires_grad_(track)
-        told = (theta,) if feedback and theta is not None else ()
+        told = (theta,) if feedback and theta is not None and prior.spec.takes_parameters else ()
         prediction = prior.predict(x, torch.full((len(x),), t, device=x.device), problem.condition, *told)
         x0 = problem.crop(prior.to_unit(prediction.x0))
-        estimated = prediction.parameters
-        now = Step(index, steps, t, t_next, x, x0, estimated, problem.y, prior, degradation, problem.truth, theta)
+        found = theta if prediction.parameters is None else prediction.parameters
+        now = Step(index, steps, t, t_next, x, x0, found, problem.y, prior, degradation, problem.truth, theta)
         for guide in problem.guidance:
             estimate = guide.refine(now)
             now.x0, now.theta = estimate.x0, estimate.theta
         with torch.no_grad():
+            ahead = now.x0
+            if earlier is not None:
+                ahead = ahead + prior.spec.schedule.lookahead(earlier.t, t, t_next) * (now.x0 - earlier.x0)
             clean = prediction.x0.clone()
-            problem.crop(clean).copy_(prior.from_unit(now.x0))
+            problem.crop(clean).copy_(prior.from_unit(ahead))
             fraction = prediction.variance_fraction
             x_next = prior.spec.schedule.transition(x, clean, t, t_next, eta, noise, fraction)
         for guide in problem.guidance:
             x_next = guide.correct(now, x_next)
-    found = None if now.theta is None else now.theta.detach()
-    return x_next.detach(), StepRecord(index, steps, t, now.x0.detach(), found)
+    theta = None if now.theta is None else now.theta.detach()
+    return x_next.detach(), StepRecord(index, steps, t, now.x0.detach(), theta)
 
 
 def sample(
@@ -108,7 +145,7 @@ def sample(
 
     ``generators`` are one an image, on the CPU; all of an image's noise comes from its own. With
     ``settings.feedback`` the prior is told the parameters that the step before arrived at, and at the first step
-    ``initial (B, *shape)``, or what a guidance began with.
+    ``initial (B, *shape)``, or what a guidance began with; one that estimates none leaves them to the guidances.
     """
     prior, condition = problem.prior, problem.condition
     schedule = prior.spec.schedule
@@ -117,23 +154,25 @@ def sample(
         drawn = torch.stack([torch.randn(condition.shape[1:], generator=g) for g in generators])
         return settings.temperature * drawn.to(condition)
 
-    times = schedule.spaced(settings.steps, settings.spacing)
-    x, theta = noise(), initial
+    times = settings.times(prior.spec)
+    x, theta, record = noise(), initial, None
     for guide in problem.guidance:
         theta = guide.begin(problem, theta)
     if prior.spec.start == "measurement":
         x = schedule.add_noise(condition, x, torch.full((len(x),), times[0]))
     for index, (t, t_next) in enumerate(zip(times, [*times[1:], -1], strict=True)):
-        fresh = noise() if t_next >= 0 and settings.eta > 0 else torch.zeros_like(x)
+        eta = settings.eta if settings.renewal is None else schedule.eta_of(settings.renewal, t, t_next)
+        fresh = noise() if t_next >= 0 and eta > 0 else torch.zeros_like(x)
         x, record = step(
             problem,
             x,
             t,
             t_next,
             fresh,
-            eta=settings.eta,
+            eta=eta,
             theta=theta,
             feedback=settings.feedback,
+            earlier=record if settings.solver == "dpm_2m" else None,
             index=index,
             steps=len(times),
         )

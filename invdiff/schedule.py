@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 PredictionKind = Literal["eps", "x0", "v"]
-Spacing = Literal["uniform", "quadratic"]
+Spacing = Literal["uniform", "quadratic", "karras"]
+_KARRAS = 7  # rho of Karras et al. (EDM, 2022), Eq. 5
 
 
 class NoiseSchedule:
@@ -24,6 +27,7 @@ class NoiseSchedule:
             raise ValueError("betas must be one line of numbers between 0 and 1")
         self.betas = betas
         self.alphas_cumprod = (1 - betas).cumprod(0)
+        self._sigmas = ((1 - self.alphas_cumprod) / self.alphas_cumprod).sqrt()
         self._padded = torch.cat([self.alphas_cumprod, torch.ones(1, dtype=torch.float64)])  # [-1] is 1
 
     @classmethod
@@ -77,7 +81,7 @@ class NoiseSchedule:
         """``steps`` distinct times from ``T - 1`` down to ``0`` (only ``T - 1`` for one step).
 
         ``uniform``: evenly in t; ``quadratic``: evenly in the root of t, so that more steps fall where
-        there is little noise (as DiffPIR spaces them).
+        there is little noise (as DiffPIR spaces them); ``karras``: evenly in the seventh root of sigma.
         """
         last = len(self) - 1
         if not 1 <= steps <= len(self):
@@ -85,16 +89,41 @@ class NoiseSchedule:
         if steps == 1:
             return [last]
         line = torch.linspace(1, 0, steps, dtype=torch.float64)
-        times = [round(last * float(u) ** (1 if spacing == "uniform" else 2)) for u in line]
-        for i in range(steps - 2, -1, -1):  # where the quadratic line is denser than the integers
+        if spacing == "karras":
+            largest, least = (float(self._sigmas[t]) ** (1 / _KARRAS) for t in (last, 0))
+            times = self.nearest([(least + float(u) * (largest - least)) ** _KARRAS for u in line])
+        else:
+            times = [round(last * float(u) ** (1 if spacing == "uniform" else 2)) for u in line]
+        for i in range(steps - 2, -1, -1):  # where the curve is denser than the integers
             times[i] = max(times[i], times[i + 1] + 1)
-        return times
+        return [min(time, last - i) for i, time in enumerate(times)]  # and near its other end
+
+    def nearest(self, sigmas: Sequence[float]) -> list[int]:
+        """The time for each of some noise levels, in the image's units, whose own is nearest by its logarithm."""
+        logs = self._sigmas.log()
+        return [int((logs - math.log(sigma)).abs().argmin()) for sigma in sigmas]
 
     def transition_variances(self, t: int, t_next: int) -> tuple[float, float]:
         """Variance of ``x_{t_next}`` given ``x_t`` and ``x_0`` (Eq. 3, "small"), and of the forward step ("large")."""
         abar, abar_next = float(self._padded[t]), float(self._padded[t_next])
         beta = 1 - abar / abar_next
         return (1 - abar_next) / (1 - abar) * beta, beta
+
+    def eta_of(self, share: float, t: int, t_next: int) -> float:
+        """The ``eta`` at which ``share`` of the noise's variance at ``t_next`` is fresh; above 1 for short steps."""
+        small, _ = self.transition_variances(t, t_next)
+        return (share * (1 - float(self._padded[t_next])) / small) ** 0.5 if t_next >= 0 else 0.0
+
+    def lookahead(self, t_before: int, t: int, t_next: int) -> float:
+        """How far a step of second order runs ahead of ``x0`` along its change from ``t_before`` to ``t``.
+
+        Half of this step over the one before, in ``log(1 / sigma)``: DPM-Solver++(2M) (Lu et al. 2022,
+        Algorithm 2). The last step, to the clean image, is of first order.
+        """
+        if t_next < 0:
+            return 0.0
+        before, now, after = (-math.log(float(self._sigmas[i])) for i in (t_before, t, t_next))
+        return (after - now) / (now - before) / 2
 
     def kept_shift(self, t: int, t_next: int) -> float:
         """The part of a shift of ``x_t`` that is left in ``x_{t_next}``, for the same ``x0``, at ``eta = 1``."""

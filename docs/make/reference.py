@@ -28,7 +28,7 @@ from invdiff.sampler import SamplerSettings
 from invdiff.training.settings import TrainSettings
 
 PAGE = Path(__file__).resolve().parents[1] / "reference.md"
-OURS = ("invdiff", "blindsr", "motion", "mcformer", "kernel_guidance", "baselines")
+OURS = ("invdiff", "blindsr", "motion", "mcformer", "kernel_guidance", "baselines", "rivals", "tv")
 NESTED_ELSEWHERE = {"degradation", "prior", "guidance", "sampler", "input", "train"}
 
 

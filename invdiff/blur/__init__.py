@@ -1,5 +1,6 @@
-"""A toolbox for blur operators: convolution, bicubic resizing; deconvolution and kernel files beside them."""
+"""A toolbox for operators: convolution, resizing, linear systems; deconvolution and kernel files beside them."""
 
+from .conjugate_gradients import conjugate_gradients
 from .convolution import Border, Padding, blur, blur_adjoint, fast_size, pad_border, pad_border_adjoint
 from .resize import (
     bicubic_matrix,
@@ -16,6 +17,7 @@ __all__ = [
     "bicubic_matrix",
     "blur",
     "blur_adjoint",
+    "conjugate_gradients",
     "cubic",
     "downsample_bicubic",
     "downsample_bicubic_adjoint",

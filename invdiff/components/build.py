@@ -25,7 +25,7 @@ def build_weighted_prior(part: Part, registry: Registry) -> PriorNet:
     """A prior from the weights that its settings name; settings that are given beside them must agree with theirs."""
     asked = {name: getattr(part.settings, name) for name in part.settings.model_fields_set - {"weights"}}
     try:
-        return load_prior(part.settings.weights, registry, asked, part.component.kind)
+        return load_prior(str(part.weights), registry, asked, part.component.kind)
     except (PluginError, WeightsError) as error:
         raise type(error)(f"{part.where}: {error}") from error.__cause__
 
@@ -38,10 +38,13 @@ def build_untrained_prior(part: Part, seed: int) -> PriorNet:
     return prior
 
 
-def build_alone(part: Part, registry: Registry) -> Any:
-    """One component by itself, frozen and in evaluation mode where it is a prior: for the conformance checks."""
-    if part.component.role != "prior":
-        return build(part)
-    if part.settings.weights is not None:
+def build_prior(part: Part, registry: Registry) -> PriorNet:
+    """A prior, frozen and in evaluation mode: with the weights that its settings name, or else as it is built."""
+    if part.weights is not None:
         return build_weighted_prior(part, registry)
     return build_untrained_prior(part, 0).eval().requires_grad_(False)
+
+
+def build_alone(part: Part, registry: Registry) -> Any:
+    """One component by itself: for the conformance checks."""
+    return build_prior(part, registry) if part.component.role == "prior" else build(part)

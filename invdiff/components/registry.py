@@ -35,6 +35,11 @@ class Component:
     plugin: str
     owner: str
 
+    @property
+    def weighted(self) -> bool:
+        """Whether a prior of this kind has weights: its settings then name them."""
+        return "weights" in self.cls.Settings.model_fields
+
     def build(self, settings: Any) -> Any:
         """The component, built. The one place where a constructor runs: a foreign one may raise anything."""
         try:
@@ -53,6 +58,12 @@ class Part:
     component: Component
     settings: Any
     where: str
+
+    @property
+    def weights(self) -> str | None:
+        """The weights that a prior's settings name; None for a kind that has none, too."""
+        named: str | None = getattr(self.settings, "weights", None)
+        return named
 
 
 @dataclass(frozen=True)

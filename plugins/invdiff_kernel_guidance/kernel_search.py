@@ -8,8 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from invdiff.degradation import KernelSpace
-from invdiff.errors import RecipeError
+from invdiff.degradation import Degradation, KernelSpace
 from invdiff.guidance import Estimate, Guidance, Problem, Step
 from invdiff.settings import Float, Int, Settings
 
@@ -46,14 +45,16 @@ class KernelSearch(Guidance[KernelSearchSettings]):
     estimates_parameters = True
     evaluations = 3  # for the prior's own kernel, and a picture with each
 
+    def unfit(self, degradation: Degradation) -> str | None:
+        blurs = isinstance(degradation.parameters, KernelSpace) and degradation.scale == 1
+        return None if blurs else "it is for operators that blur with a kernel at full resolution"
+
     def begin(self, problem: Problem, theta: Tensor | None) -> Tensor | None:
-        space, degradation, prior = problem.degradation.parameters, problem.degradation, problem.prior
-        if not isinstance(space, KernelSpace) or degradation.scale != 1:
-            raise RecipeError("kernel_search: for operators that blur at full resolution with a kernel")
+        degradation, size = problem.degradation, problem.degradation.parameters.shape[-1]
         with torch.no_grad():
             y = torch.stack([telling_part(one, self.settings.window) for one in problem.y])
-            part = Problem(y, degradation, prior)
-            searched = coarse_to_fine(y, space.size, self.settings.search)
+            part = Problem(y, degradation, problem.prior)
+            searched = coarse_to_fine(y, size, self.settings.search)
             own = self._first(part, None)[1] if theta is None else theta
             if own is None:
                 return searched

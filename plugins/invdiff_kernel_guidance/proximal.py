@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from invdiff.blur import conjugate_gradients
 from invdiff.degradation import Degradation
 from invdiff.errors import RecipeError
 from invdiff.guidance import Estimate, Guidance, Step
@@ -53,24 +54,13 @@ class Proximal(Guidance[ProximalSettings]):
 
     def ratio(self, step: Step) -> float:
         """``noise^2 / r^2`` at this step."""
-        low, high = step.prior.spec.value_range
-        sigma = float(step.prior.spec.schedule.noise_to_signal(torch.tensor([step.t]), torch.empty(1))) / (high - low)
-        return self.settings.noise**2 * (1 / max(sigma, 1e-6) ** 2 + 1 / self.settings.spread**2)
+        return self.settings.noise**2 * (1 / max(step.sigma, 1e-6) ** 2 + 1 / self.settings.spread**2)
 
 
 def solve(y: Tensor, x0: Tensor, theta: Tensor, degradation: Degradation, ratio: float, iterations: int) -> Tensor:
     """Solve ``(A^T A + ratio) x = A^T y + ratio x0`` from ``x0`` on, each image by itself."""
-    x = x0
-    residual = degradation.adjoint(y - degradation.apply(x0, theta), theta)
-    direction, power = residual, _dot(residual, residual)
-    for _ in range(iterations):
-        curved = degradation.adjoint(degradation.apply(direction, theta), theta) + ratio * direction
-        length = power / _dot(direction, curved).clamp_min(1e-30)
-        x, residual = x + length * direction, residual - length * curved
-        before, power = power, _dot(residual, residual)
-        direction = residual + power / before.clamp_min(1e-30) * direction
-    return x
 
+    def product(x: Tensor) -> Tensor:
+        return degradation.adjoint(degradation.apply(x, theta), theta) + ratio * x
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum((1, 2, 3), keepdim=True)
+    return x0 + conjugate_gradients(product, degradation.adjoint(y - degradation.apply(x0, theta), theta), iterations)

@@ -50,7 +50,7 @@ def places(recipe, picture, weights, tmp_path):
 # The command, and what its one line must say.
 REFUSED = {
     "missing recipe": ("run {none}.yaml -o {out}", "{none}.yaml: no such recipe"),
-    "unknown kind": ("run {recipe} -o {out} --set guidance.0.kind=dps", "no guidance is called 'dps'"),
+    "unknown kind": ("run {recipe} -o {out} --set guidance.0.kind=daps", "no guidance is called 'daps'"),
     "unknown key": ("run {recipe} -o {out} --set sampler.stepz=3", "unknown key (did you mean 'steps'?)"),
     "missing weights": ("run {recipe} -o {out} --set prior.weights={none}", "no weights '{none}': no such file"),
     "truncated weights": ("run {recipe} -o {out} --set prior.weights={cut}", "{cut}: not a readable safetensors file"),

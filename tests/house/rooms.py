@@ -14,7 +14,7 @@ ROOMS = {
     "schedule": ("the noise schedule", set()),
     "degradation": ("`Degradation` and where its parameters live", {"settings"}),
     "prior": ("`PriorNet`, and any denoiser as one", {"degradation", "schedule", "settings"}),
-    "guidance": ("`Guidance`", {"degradation", "errors", "prior", "settings"}),
+    "guidance": ("`Guidance`, and the `Problem` it is asked about", {"degradation", "errors", "prior", "settings"}),
     "sampler": ("`step` and `sample`: the one loop", {"degradation", "guidance", "prior", "schedule", "settings"}),
     "tiling": ("any prior on any size", {"prior"}),
     "method": ("`Restoration`, and `Method`: other ways to restore", {"degradation", "settings"}),

@@ -223,7 +223,13 @@ def test_the_truth_is_for_guidances_that_ask():
 
 
 @pytest.mark.parametrize(
-    ("sampler", "key"), [({"steps": 1001}, "sampler.steps"), ({"steps": 1, "feedback": True}, "sampler.feedback")]
+    ("sampler", "key"),
+    [
+        ({"steps": 1001}, "sampler.steps"),
+        ({"steps": 1, "feedback": True}, "sampler.feedback"),
+        ({"sigmas": [79, 1.0, 0.9999]}, "sampler.sigmas"),  # two of one time
+        ({"sigmas": [1.0, 0.1]}, "sampler.sigmas"),  # pure noise is no such image
+    ],
 )
 def test_settings_that_the_prior_cannot_follow(sampler, key):
     with pytest.raises(MisfitError) as caught:

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -523,6 +524,12 @@ def test_the_measurement_is_left_alone():
         ("temperature", -0.1),
         ("temperature", 1.1),
         ("spacing", "cubic"),
+        ("sigmas", []),
+        ("sigmas", [1.0, -0.1]),
+        ("sigmas", [1.0, 1.0]),
+        ("sigmas", [0.1, 1.0]),
+        ("solver", "heun"),
+        ("renewal", 1.1),
         ("tile", 63),
         ("overlap", -1),
         ("stepz", 3),
@@ -531,3 +538,94 @@ def test_the_measurement_is_left_alone():
 def test_impossible_settings(name, value):
     with pytest.raises(ValidationError, match=name):
         SamplerSettings(**{name: value})
+
+
+# --- levels, renewal, second order -------------------------------------------------------------------
+
+
+def test_levels_of_noise_instead_of_steps():
+    """On [0, 1] whatever the prior's range, each the prior's nearest; they are counted."""
+    settings = SamplerSettings(sigmas=[10.0, 1.0, 0.1])
+    assert settings.steps == 3
+    for value_range in ((0.0, 1.0), (-1.0, 1.0)):
+        prior, records = Toy(value_range=value_range), []
+        sample(Problem(rand(1, 3, 4, 4), Same(), prior), settings, generators(0), records.append)
+        times = [record.t for record in records]
+        levels = (value_range[1] - value_range[0]) * np.array([10.0, 1.0, 0.1])
+        assert times == SHORT.nearest(levels.tolist()) == settings.times(prior.spec)
+    assert SamplerSettings.model_validate(settings.model_dump(mode="json")) == settings
+    with pytest.raises(ValidationError, match="steps is 5 and there are 3 sigmas: say 3, or leave steps out"):
+        SamplerSettings(steps=5, sigmas=[10.0, 1.0, 0.1])
+
+
+def test_renewal_takes_the_place_of_eta():
+    """All of the noise anew: what lies before the last estimate is forgotten. None of it: DDIM."""
+    y, fixed = rand(1, 3, 4, 4), rand(1, 3, 4, 4, seed=5)
+    none = run(y, Toy(), steps=6, renewal=0.0)
+    assert torch.equal(none.x0, run(y, Toy(), steps=6, eta=0.0).x0)
+    prior = Toy()
+    run(y, prior, [Fixed(fixed)], seeds=[3], steps=3, renewal=1.0)
+    draws = [torch.randn(3, 4, 4, generator=g) for g in generators(3) for _ in range(3)]
+    for state, t, noise in zip(prior.states[1:], (30, 0), draws[1:], strict=True):
+        want = abar(t) ** 0.5 * (2 * fixed - 1) + (1 - abar(t)) ** 0.5 * noise
+        torch.testing.assert_close(state, want)
+
+
+def test_second_order_runs_ahead_of_the_guided_estimate():
+    """The image that the step uses is extrapolated from what guidances made of it; the record keeps the estimate."""
+
+    class Counting(Guidance):
+        def refine(self, step):
+            return Estimate(torch.full_like(step.x0, 0.1 * (step.index + 1)), step.theta)
+
+    prior, records = Toy(), []
+    settings = SamplerSettings(steps=4, eta=0.0, solver="dpm_2m")
+    found = sample(Problem(rand(1, 3, 4, 4), Same(), prior, [Counting()]), settings, generators(0), records.append)
+    assert [round(float(record.x0.mean()), 6) for record in records] == [0.1, 0.2, 0.3, 0.4]
+    times = [record.t for record in records]
+    for i in (1, 2):
+        ahead = 0.1 * (i + 1) + 0.1 * SHORT.lookahead(times[i - 1], times[i], times[i + 1])
+        x0 = torch.full_like(prior.states[i], 2 * ahead - 1)
+        want = SHORT.transition(prior.states[i], x0, times[i], times[i + 1], 0.0, x0)
+        torch.testing.assert_close(prior.states[i + 1], want)
+    torch.testing.assert_close(found.x0, torch.full_like(found.x0, 0.4))
+
+
+# --- priors that know nothing of the operator --------------------------------------------------------
+
+
+class Ignorant(Toy):
+    """Estimates no parameters."""
+
+    def forward(self, x_t, t, condition):
+        return Output(super().forward(x_t, t, condition).raw)
+
+
+class Adding(Guidance):
+    """Takes what there is, one where there is nothing, and adds a tenth."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def refine(self, step):
+        self.found.append(step.theta)
+        theta = torch.ones(len(step.y), 1, dtype=step.y.dtype) if step.theta is None else step.theta
+        return Estimate(step.x0, theta + 0.1)
+
+
+def test_an_estimate_goes_on_from_step_to_step():
+    """Where the prior makes none of its own; one that does has the word at each step."""
+    guide = Adding()
+    found = run(rand(2, 3, 4, 4), Ignorant(), [guide], steps=3)
+    assert guide.found[0] is None
+    torch.testing.assert_close(
+        torch.stack(guide.found[1:]), torch.tensor([1.1, 1.2]).double().view(2, 1, 1).expand(2, 2, 1)
+    )
+    torch.testing.assert_close(found.theta, torch.full((2, 1), 1.3).double())
+    prior = Toy()
+    prior.spec = replace(prior.spec, parameter_shape=(1,))
+    guide = Adding()
+    run(rand(1, 3, 4, 4), prior, [guide], steps=3)
+    for theta, state in zip(guide.found, prior.states, strict=True):
+        torch.testing.assert_close(theta, 1 + 0.1 * state.mean((1, 2, 3))[:, None])

@@ -225,7 +225,7 @@ def test_learned_variance(schedule, t, t_next):
 # --- respacing ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("spacing", ["uniform", "quadratic"])
+@pytest.mark.parametrize("spacing", ["uniform", "quadratic", "karras"])
 def test_every_count_of_steps(schedule, spacing):
     """Each count from 1 to T: that many distinct times, descending, from T - 1 to 0."""
     for steps in range(1, T + 1):
@@ -236,7 +236,7 @@ def test_every_count_of_steps(schedule, spacing):
         assert (np.diff(times) < 0).all()
 
 
-@pytest.mark.parametrize("spacing", ["uniform", "quadratic"])
+@pytest.mark.parametrize("spacing", ["uniform", "quadratic", "karras"])
 @pytest.mark.parametrize("length", [1, 2, 3, 17])
 def test_short_schedules(length, spacing):
     """No count of steps falls off the ends of a short diffusion; all of them are all times."""
@@ -265,6 +265,53 @@ def test_quadratic_follows_the_parabola(schedule):
         assert np.abs(np.array(schedule.spaced(steps, "quadratic")) - curve)[:part].max() <= 0.5 + 1e-9
     gaps = -np.diff(schedule.spaced(20, "quadratic"))
     assert gaps[0] > 5 * gaps[-1]  # most of the steps are where there is little noise
+
+
+def test_karras_follows_the_published_levels(schedule):
+    """Eq. 5 of EDM with rho = 7, from the schedule's largest level to its least: the nearest time of each."""
+    abar = np.cumprod(1 - np.linspace(1e-4, 2e-2, T))
+    sigmas = np.sqrt((1 - abar) / abar)
+    for steps in (5, 20):
+        ramp = np.arange(steps) / (steps - 1)
+        levels = (sigmas[-1] ** (1 / 7) + ramp * (sigmas[0] ** (1 / 7) - sigmas[-1] ** (1 / 7))) ** 7
+        want = [int(np.abs(np.log(sigmas / level)).argmin()) for level in levels]
+        assert schedule.spaced(steps, "karras") == want
+
+
+def test_the_nearest_time(schedule):
+    """Of a level between two: the nearer one by its logarithm; beyond the ends the end."""
+    abar = np.cumprod(1 - np.linspace(1e-4, 2e-2, T))
+    sigmas = np.sqrt((1 - abar) / abar)
+    assert schedule.nearest(sigmas[[999, 500, 3, 0]]) == [999, 500, 3, 0]
+    between = np.sqrt(sigmas[20] * sigmas[21])
+    assert schedule.nearest([between * 1.001, between * 0.999, 1e6, 1e-6]) == [21, 20, 999, 0]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize(("t", "t_next"), PAIRS)
+def test_the_eta_that_draws_a_share_of_the_noise_anew(schedule, t, t_next, share):
+    """DiffPIR's transition: sqrt(1 - zeta) of the predicted noise and sqrt(zeta) of fresh noise."""
+    x, x0, noise = torch.randn(3, 1, 3, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = schedule.transition(x, x0, t, t_next, schedule.eta_of(share, t, t_next), noise)
+    abar = np.append(np.cumprod(1 - np.linspace(1e-4, 2e-2, T)), 1.0)
+    eps = (x - abar[t] ** 0.5 * x0) / (1 - abar[t]) ** 0.5
+    direction = (1 - share) ** 0.5 * eps + share**0.5 * noise
+    torch.testing.assert_close(found, abar[t_next] ** 0.5 * x0 + (1 - abar[t_next]) ** 0.5 * direction)
+
+
+def test_a_step_of_second_order_is_the_published_one(schedule):
+    """DPM-Solver++(2M), Algorithm 2 of Lu et al. (2022), as printed; the last step is of first order."""
+    x, before, now = torch.randn(3, 1, 3, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    abar = np.cumprod(1 - np.linspace(1e-4, 2e-2, T))
+    alpha, sigma = np.sqrt(abar), np.sqrt(1 - abar)
+    lam = np.log(alpha / sigma)
+    for earlier, t, t_next in ((999, 500, 300), (300, 299, 10), (10, 5, 0)):
+        h, r = lam[t_next] - lam[t], (lam[t] - lam[earlier]) / (lam[t_next] - lam[t])
+        d = (1 + 1 / (2 * r)) * now - 1 / (2 * r) * before
+        want = sigma[t_next] / sigma[t] * x - alpha[t_next] * (np.exp(-h) - 1) * d
+        ahead = now + schedule.lookahead(earlier, t, t_next) * (now - before)
+        torch.testing.assert_close(schedule.transition(x, ahead, t, t_next, 0.0, x), want)
+    assert schedule.lookahead(10, 0, -1) == 0
 
 
 def test_the_authors_500_steps(schedule):

@@ -257,3 +257,39 @@ def test_value_range_does_not_matter(eta):
     there = draw(GaussianPrior("x0", (0.0, 1.0), unit), MEASURED, 4, 40, eta, range(3))
     np.testing.assert_allclose(there, here, atol=1e-4)
     assert here[0].std(0).min() > 0.1  # they are samples, not one point
+
+
+def flow(prior, start, y):
+    """Where the probability flow takes ``start (B, 12)`` at time T to at time 0, and the denoiser's answer there.
+
+    Along it a Gaussian stays whitened: x_t - m_t = L_t z, with L_t the symmetric root of abar_t C + (1 - abar_t) I.
+    """
+    abar = prior.spec.schedule.alphas_cumprod.numpy()
+    values, axes = np.linalg.eigh(4 * COV)
+    mean = 2 * MEANS[2] - 1
+    widths = [np.sqrt(abar[t] * values + 1 - abar[t]) for t in (len(abar) - 1, 0)]
+    z = (start - np.sqrt(abar[-1]) * mean) @ axes / widths[0]
+    end = np.sqrt(abar[0]) * mean + (z * widths[1]) @ axes.T
+    x0 = prior.denoise(0, torch.from_numpy(end), torch.from_numpy(y)).numpy()
+    return (x0 + 1) / 2
+
+
+@pytest.mark.parametrize(("solver", "order"), [("first_order", 1), ("dpm_2m", 2)])
+def test_the_order_of_the_solver(solver, order):
+    """Doubling the steps divides the error at the end of the flow by 2, or by 4.
+
+    The noise that a sample starts with decides where the flow takes it, and that is known in closed form. The
+    schedule's levels are even in log sigma, and so are every 48th, 24th and 12th of them.
+    """
+    sigma = np.geomspace(0.01, 100, 961)
+    abar = 1 / (1 + sigma**2)
+    prior = GaussianPrior(schedule=NoiseSchedule(torch.from_numpy(1 - abar / np.append(1.0, abar[:-1]))))
+    seeds = range(20)
+    noise = torch.stack([torch.randn(3, 2, 2, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+    want = flow(prior, blocks(noise.double()).reshape(-1, N).numpy(), MEASURED[2])
+    errors = []
+    for steps in (21, 41, 81):
+        drawn = draw(prior, np.repeat(MEASURED[2:], len(seeds), 0), 1, steps, 0.0, seeds, solver=solver)[:, 0]
+        errors.append(np.sqrt(np.mean((drawn - want) ** 2)))
+    orders = np.log2(np.array(errors[:-1]) / errors[1:])
+    assert orders == pytest.approx(order, abs=0.2)

@@ -8,9 +8,9 @@ import torch
 from drawn_shapes import shapes
 from invdiff import Pipeline, SamplerSettings
 from invdiff.blur import blur
-from invdiff.errors import RecipeError
 from invdiff.guidance import Problem
 from invdiff.metrics.kernel import mnc
+from invdiff.pipeline import MisfitError
 from invdiff.prior import Output
 from invdiff.sampler import sample
 from invdiff.testing import check_guidance
@@ -113,9 +113,8 @@ def test_a_kernel_that_is_told_is_not_searched_for():
 
 def test_operators_that_shrink_are_refused():
     small = BlindSR(BlindSRSettings(kernel_size=9, scale=2))
-    y = torch.rand(1, 3, 20, 20, generator=gen())
-    with pytest.raises(RecipeError, match=r"^kernel_search: for operators that blur at full resolution"):
-        search().begin(Problem(y, small, ToyPrior(small)), None)
+    with pytest.raises(MisfitError, match=r"^guidance\.0: it is for operators that blur with a kernel at full"):
+        Pipeline(small, ToyPrior(small), [search()], device="cpu")
 
 
 def test_it_conforms():

@@ -1,0 +1,44 @@
+"""DiffPIR: Y. Zhu et al., *Denoising Diffusion Models for Plug-and-Play Image Restoration*, 2023."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+
+from invdiff.degradation import Degradation
+from invdiff.guidance import Estimate, Guidance, Step
+from invdiff.settings import Float, Int
+
+from .linear import NoiseSettings, SolverSettings, inverted, parameters, without_adjoint
+
+
+class DiffPIRSettings(SolverSettings, NoiseSettings):
+    strength: Annotated[Float, Field(gt=0)] = 1.75
+    """Trust in the prior, lambda; the authors' 7, which mixes images on [0, 1] with noise on [-1, 1], is 1.75."""
+    iterations: Annotated[Int, Field(ge=1)] = 15
+    """Steps of conjugate gradients, for operators with any border; the authors' border is circular, for FFTs."""
+
+
+class DiffPIR(Guidance[DiffPIRSettings]):
+    """Replaces x0 by ``argmin ||y - A(x)||^2 + rho ||x - x0||^2``, ``rho = lambda noise^2 / sigma_t^2`` (Eq. 13).
+
+    The last estimate is left as the prior made it, as in the authors' code. Their zeta is
+    ``sampler.renewal``, their spacing ``quadratic``. For linear operators.
+    """
+
+    Settings = DiffPIRSettings
+
+    def unfit(self, degradation: Degradation) -> str | None:
+        return without_adjoint(degradation) or self.settings.unfit(degradation)
+
+    def refine(self, step: Step) -> Estimate:
+        if step.t_next < 0:
+            return Estimate(step.x0, step.theta)
+        theta = parameters(step, self.settings.kernel, "diffpir")
+        ratio = self.settings.strength * (self.settings.sigma(step.degradation) / step.sigma) ** 2
+        with torch.no_grad():
+            residual = step.y - step.degradation.apply(step.x0, theta)
+            shift = inverted(residual, theta, step.degradation, ratio, self.settings.iterations)
+        return Estimate(step.x0 + shift, step.theta)

@@ -1,0 +1,70 @@
+"""What the solvers share: the operator's parameters, its noise, and its regularised inverse."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from invdiff.blur import conjugate_gradients
+from invdiff.degradation import Degradation
+from invdiff.errors import RecipeError
+from invdiff.guidance import Step
+from invdiff.settings import Float, Settings
+
+_LEAST_NOISE = 0.001  # no data term is certain: the floor that DiffPIR has
+
+
+class SolverSettings(Settings):
+    """What every solver that is told the operator has."""
+
+    kernel: Literal["estimated", "given"] = "estimated"
+    """``given``: the true parameters, where they are known."""
+
+
+class NoiseSettings(Settings):
+    """What every solver that weighs the measurement has."""
+
+    noise: Annotated[Float, Field(gt=0, le=1)] | None = None
+    """Standard deviation of the measurement's noise on [0, 1]; null: what the operator says."""
+
+    def sigma(self, degradation: Degradation) -> float:
+        """It, or the operator's own, never quite zero."""
+        return max(self.noise or degradation.noise_level or 0.0, _LEAST_NOISE)
+
+    def unfit(self, degradation: Degradation) -> str | None:
+        """Why the noise is not known; None where it is."""
+        known = self.noise is not None or degradation.noise_level is not None
+        return None if known else "this operator does not say how noisy its measurements are: set noise"
+
+
+def without_adjoint(degradation: Degradation) -> str | None:
+    """Why an operator has no adjoint to solve with; None where it has one."""
+    if not degradation.linear:
+        return "this operator is not linear"
+    return "this operator has no adjoint" if type(degradation).adjoint is Degradation.adjoint else None
+
+
+def parameters(step: Step, kernel: Literal["estimated", "given"], kind: str) -> Tensor:
+    """The operator's parameters ``(B, *shape)`` at this step, as ``kernel`` of that kind says, without a graph."""
+    theta = step.truth if kernel == "given" else step.theta
+    if theta is None:
+        raise RecipeError(
+            f"{kind}: kernel 'given' needs a known kernel: inputs that are degraded here, or one that is told"
+            if kernel == "given"
+            else f"{kind}: this prior estimates no kernel: put a guidance that does before it, or say kernel: given"
+        )
+    return theta.detach()
+
+
+def inverted(residual: Tensor, theta: Tensor, degradation: Degradation, ratio: float, iterations: int) -> Tensor:
+    """``(A^T A + ratio)^-1 A^T residual``, the pseudo-inverse where ``ratio`` is 0, by conjugate gradients.
+
+    However few, they lower ``||A x - residual||^2 + ratio ||x||^2``.
+    """
+
+    def product(x: Tensor) -> Tensor:
+        return degradation.adjoint(degradation.apply(x, theta), theta) + ratio * x
+
+    return conjugate_gradients(product, degradation.adjoint(residual, theta), iterations)

@@ -1,0 +1,368 @@
+"""Published solvers against closed forms: dense linear algebra, Gaussian posteriors, finite differences."""
+
+from __future__ import annotations
+
+import types
+
+import numpy as np
+import pytest
+import torch
+
+from invdiff import Pipeline, SamplerSettings
+from invdiff.degradation import BoxSpace, Degradation
+from invdiff.errors import RecipeError
+from invdiff.guidance import Problem, Step
+from invdiff.metrics.kernel import kernel_l1
+from invdiff.pipeline import MisfitError
+from invdiff.prior import DenoiserPrior, Output, PriorNet, PriorSpec
+from invdiff.sampler import sample
+from invdiff.schedule import NoiseSchedule
+from invdiff.testing import parametrize_with_checks
+from invdiff.testing.subjects import ToyBlur
+from invdiff_blindsr.operator import BlindSR, BlindSRSettings
+from invdiff_motion.operator import Motion, MotionSettings
+from invdiff_rivals.ddnm import DDNM, DDNMSettings
+from invdiff_rivals.diffpir import DiffPIR, DiffPIRSettings
+from invdiff_rivals.dps import DPS, DPSSettings
+from invdiff_rivals.fast_em import FastEM, FastEMSettings
+from invdiff_rivals.pigdm import PiGDM, PiGDMSettings
+
+SCHEDULE = NoiseSchedule.linear()
+EVERYONE = [DPS(), DiffPIR(), DDNM(), PiGDM(), FastEM()]
+
+rng = np.random.default_rng(4)
+N, M = 12, 3
+A = rng.normal(size=(M, N)) / 4
+NOISE = 0.1
+
+
+def gen(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def rand(*shape, seed=0):
+    return torch.rand(*shape, generator=gen(seed), dtype=torch.float64)
+
+
+class Dense(Degradation):
+    """Images of 2x2 pixels, 12 numbers, to the 3 numbers ``theta A u``: an adjoint that can be written down."""
+
+    parameters = BoxSpace(("gain",), (0.5,), (2.0,))
+    matrix = torch.from_numpy(A)
+
+    def sample_parameters(self, batch, generator):
+        return torch.ones(batch, 1)
+
+    def apply(self, x, theta):
+        return (theta * x.flatten(1) @ self.matrix.T).view(-1, M, 1, 1)
+
+    def adjoint(self, y, theta):
+        return (theta * y.flatten(1) @ self.matrix).view(-1, 3, 2, 2)
+
+    def lift(self, y):
+        return y.expand(-1, -1, 2, 2)
+
+
+class Affine(PriorNet):
+    """``x0 = J x_t + c`` in the prior's range, at every time."""
+
+    def __init__(self, jacobian, value_range=(-1.0, 1.0)):
+        super().__init__()
+        self.spec = PriorSpec(SCHEDULE, value_range=value_range, prediction="x0")
+        self.jacobian = jacobian
+
+    def forward(self, x_t, t, condition):
+        return Output((x_t.flatten(1) @ self.jacobian.T + 0.1).view_as(x_t))
+
+
+class White(PriorNet):
+    """The exact denoiser of white Gaussian pixels of mean 0.4 and standard deviation 0.5 on [0, 1]."""
+
+    MEAN, SPREAD = 0.4, 0.5
+
+    def __init__(self, value_range=(-1.0, 1.0)):
+        super().__init__()
+        self.spec = PriorSpec(SCHEDULE, value_range=value_range, prediction="x0")
+
+    def forward(self, x_t, t, condition):
+        low, high = self.spec.value_range
+        mean, variance = low + (high - low) * self.MEAN, ((high - low) * self.SPREAD) ** 2
+        abar = SCHEDULE.abar(t, x_t)
+        return Output(mean + abar.sqrt() * variance / (abar * variance + 1 - abar) * (x_t - abar.sqrt() * mean))
+
+
+def still(x0, y, operator, theta=None, t=300, t_next=200, truth=None, value_range=(-1.0, 1.0)):
+    """A step as a guidance without gradients sees it."""
+    prior = types.SimpleNamespace(spec=PriorSpec(SCHEDULE, value_range=value_range))
+    return Step(0, 1, t, t_next, x0, x0, theta, y, prior, operator, truth)
+
+
+def one(batch):
+    return torch.ones(batch, 1, dtype=torch.float64)
+
+
+# --- conformance
+
+
+@parametrize_with_checks(EVERYONE)
+def test_conformance(component, check):
+    check(component)
+
+
+@parametrize_with_checks(EVERYONE, operator=BlindSR(BlindSRSettings(scale=2, kernel_size=7)))
+def test_conformance_in_super_resolution(component, check):
+    check(component)
+
+
+@parametrize_with_checks(EVERYONE, operator=Motion(MotionSettings(kernel_size=9, padding="valid")))
+def test_conformance_beyond_the_frame(component, check):
+    check(component)
+
+
+# --- DPS
+
+
+@pytest.mark.parametrize("value_range", [(-1.0, 1.0), (0.0, 1.0)])
+def test_dps_is_the_published_update(value_range):
+    """Written down on [-1, 1] for x0 = J x_t + c: minus zeta times J^T A^T (A x0 - y) / ||A x0 - y||."""
+    jacobian = torch.from_numpy(rng.normal(size=(N, N))) / 4
+    prior, guide, y = Affine(jacobian, value_range), DPS(DPSSettings(strength=0.3, kernel="given")), rand(4, 3, 1, 1)
+    x_t, half = rand(4, 3, 2, 2, seed=1).requires_grad_(), (value_range[1] - value_range[0]) / 2
+    x0 = prior.to_unit(prior.predict(x_t, torch.full((4,), 300), x_t).x0)
+    step = Step(0, 1, 300, 200, x_t, x0, None, y, prior, Dense(), one(4))
+    moved = guide.correct(step, torch.zeros_like(x_t)).flatten(1).numpy() / half  # a move on [-1, 1]
+    residual = 2 * (x0.detach().flatten(1).numpy() @ A.T - y.flatten(1).numpy())
+    slope = residual @ A @ jacobian.numpy() / np.linalg.norm(residual, axis=1, keepdims=True)
+    np.testing.assert_allclose(moved, -0.3 * slope, rtol=1e-10)
+
+
+# --- the data steps
+
+
+@pytest.mark.parametrize("t", [20, 500])
+def test_diffpir_is_its_minimiser(t):
+    """``argmin ||y - A x||^2 + rho ||x - x0||^2`` by dense algebra, rho = lambda noise^2 / sigma^2, sigma on [0, 1]."""
+    x0, y, theta = rand(2, 3, 2, 2), rand(2, 3, 1, 1, seed=1), torch.tensor([[0.7], [1.5]]).double()
+    guide = DiffPIR(DiffPIRSettings(strength=2.0, noise=NOISE))
+    found = guide.refine(still(x0, y, Dense(), theta, t)).x0.flatten(1).numpy()
+    abar = np.prod(1 - np.linspace(1e-4, 2e-2, 1000)[: t + 1])
+    rho = 2.0 * NOISE**2 / ((1 - abar) / abar / 4)
+    for i in range(2):
+        a = float(theta[i]) * A
+        right = a.T @ y[i].flatten().numpy() + rho * x0[i].flatten().numpy()
+        np.testing.assert_allclose(found[i], np.linalg.solve(a.T @ a + rho * np.eye(N), right), rtol=1e-6)
+
+
+def test_diffpir_leaves_the_last_estimate_to_the_prior():
+    x0 = rand(1, 3, 2, 2)
+    assert DiffPIR().refine(still(x0, rand(1, 3, 1, 1), Dense(), one(1), 0, -1)).x0 is x0
+
+
+def test_diffpir_takes_the_operators_noise():
+    """Where the recipe names none; and never none at all."""
+    x0, y = rand(1, 3, 16, 16), rand(1, 3, 16, 16, seed=1)
+    noisy, k = Motion(MotionSettings(kernel_size=5, noise_sigma=0.07)), torch.full((1, 5, 5), 0.04).double()
+    want = DiffPIR(DiffPIRSettings(noise=0.07)).refine(still(x0, y, noisy, k)).x0
+    assert torch.equal(DiffPIR().refine(still(x0, y, noisy, k)).x0, want)
+    clean = Motion(MotionSettings(kernel_size=5))
+    want = DiffPIR(DiffPIRSettings(noise=0.001)).refine(still(x0, y, clean, k)).x0
+    assert torch.equal(DiffPIR().refine(still(x0, y, clean, k)).x0, want)
+
+
+def test_ddnm_replaces_what_the_operator_sees():
+    """The measurement is met exactly, and nothing else moves: pinv by SVD."""
+    x0, y, theta = rand(2, 3, 2, 2), rand(2, 3, 1, 1, seed=1), torch.tensor([[0.7], [1.5]]).double()
+    found = DDNM(DDNMSettings(floor=0.0)).refine(still(x0, y, Dense(), theta)).x0
+    torch.testing.assert_close(Dense().apply(found, theta), y, rtol=1e-9, atol=1e-9)
+    unseen = np.eye(N) - np.linalg.pinv(A) @ A
+    np.testing.assert_allclose(found.flatten(1).numpy() @ unseen, x0.flatten(1).numpy() @ unseen, atol=1e-9)
+
+
+def test_ddnm_leaves_out_what_is_hardly_seen():
+    """Each singular direction comes back by ``s^2 / (s^2 + floor^2)`` of its way."""
+    x0, y = rand(1, 3, 2, 2), rand(1, 3, 1, 1, seed=1)
+    found = DDNM(DDNMSettings(floor=0.5)).refine(still(x0, y, Dense(), one(1))).x0
+    left, values, _ = np.linalg.svd(A)
+    before, after = (y.flatten().numpy() - A @ x.flatten().numpy() for x in (x0, found))
+    np.testing.assert_allclose(left.T @ after, left.T @ before * 0.5**2 / (values**2 + 0.5**2), rtol=1e-8)
+
+
+# --- PiGDM
+
+
+def posterior(y, noise):
+    """Mean and covariance of white Gaussian pixels given ``y`` (Kalman)."""
+    covariance = White.SPREAD**2 * np.eye(N)
+    gain = covariance @ A.T @ np.linalg.inv(A @ covariance @ A.T + noise**2 * np.eye(M))
+    mean = np.full(N, White.MEAN)
+    return mean + gain @ (y - A @ mean), covariance - gain @ A @ covariance
+
+
+@pytest.mark.parametrize("value_range", [(-1.0, 1.0), (0.0, 1.0)])
+@pytest.mark.parametrize("t", [5, 300, 999])
+def test_pigdm_is_the_conditional_mean(t, value_range):
+    """``E[x0 | x_t, y]`` of white Gaussian pixels, by conditioning on x_t and y jointly, at every noise level."""
+    prior, guide = White(value_range), PiGDM(PiGDMSettings(noise=NOISE))
+    (low, high), y = value_range, rand(2, 3, 1, 1, seed=1)
+    x_t = torch.randn(2, 3, 2, 2, generator=gen(2), dtype=torch.float64).requires_grad_()
+    x0 = prior.to_unit(prior.predict(x_t, torch.full((2,), t), x_t).x0)
+    found = guide.refine(Step(0, 1, t, t - 1, x_t, x0, one(2), y, prior, Dense())).x0.detach().flatten(1).numpy()
+    abar = float(SCHEDULE.alphas_cumprod[t])
+    see = np.vstack([np.sqrt(abar) * (high - low) * np.eye(N), A])
+    noise = np.diag([*[1 - abar] * N, *[NOISE**2] * M])
+    covariance, mean = White.SPREAD**2 * np.eye(N), np.full(N, White.MEAN)
+    gain = covariance @ see.T @ np.linalg.inv(see @ covariance @ see.T + noise)
+    for i in range(2):
+        seen = np.concatenate([x_t[i].detach().flatten() - np.sqrt(abar) * low, y[i].flatten()])
+        np.testing.assert_allclose(found[i], mean + gain @ (seen - see @ mean), rtol=1e-7, atol=1e-9)
+
+
+def test_pigdm_draws_the_posterior():
+    """An unconditional prior, the whole loop, 2000 samples of 200 steps: moments within five standard errors.
+
+    The posterior is told from the prior by its variance along the operator's directions, and from its neighbours by
+    its mean. 200 steps leave 2 % of a variance.
+    """
+    count, y = 2000, rand(1, 3, 1, 1, seed=1)
+    problem = Problem(
+        y.expand(count, -1, -1, -1), Dense(), White(), [PiGDM(PiGDMSettings(noise=NOISE, kernel="given"))], one(count)
+    )
+    drawn = sample(problem, SamplerSettings(steps=200), [gen(i) for i in range(count)]).x0.flatten(1).numpy()
+    mean, covariance = posterior(y.flatten().numpy(), NOISE)
+    white = (drawn - mean) @ np.linalg.inv(np.linalg.cholesky(covariance)).T
+    assert np.abs(white.mean(0)).max() < 5 / count**0.5
+    assert np.abs(np.cov(white.T) - np.eye(N)).max() < 5 * (2 / count) ** 0.5 + 0.02
+    assert np.abs(np.linalg.inv(np.linalg.cholesky(covariance)) * White.SPREAD - np.eye(N)).max() > 1  # it can tell
+
+
+# --- Fast EM
+
+
+def blurred(operator=None, side=48, batch=1):
+    operator = operator or Motion(MotionSettings(kernel_size=7, noise_sigma=0.002))
+    k = operator.sample_parameters(batch, gen(1)).double()
+    x, k = rand(batch, 3, side, side), k / k.sum((1, 2), keepdim=True)
+    return operator, x, k, operator.apply(x, k)
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_the_true_image_gives_the_true_kernel(scale):
+    """From no estimate at all; in super-resolution the kernel that half of the frequencies show."""
+    family = {"family": "isotropic", "sigma": [0.8, 1.2]}
+    operator, x, k, y = blurred(
+        BlindSR(BlindSRSettings(scale=2, kernel_size=7, kernels=family)) if scale == 2 else None, batch=2
+    )
+    guide = FastEM(FastEMSettings(coupling=1.0, noise=0.002, threshold=0.001, iterations=100))
+    found = guide.refine(still(x, y, operator)).theta
+    assert operator.parameters.contains(found)
+    assert max(kernel_l1(a, b) for a, b in zip(found, k, strict=True)) < 0.01
+
+
+def test_the_first_round_is_the_printed_minimiser():
+    """``argmin_k ||y - A_k(x0)||^2 + noise^2 beta ||k - z||^2`` with A_k(x0) as a dense matrix in k."""
+    operator, x, k, y = blurred(side=12)
+    basis = torch.eye(49, dtype=torch.float64).view(49, 7, 7)
+    dense = operator.apply(x.expand(49, -1, -1, -1), basis).flatten(1).numpy().T
+    z = torch.full((1, 7, 7), 1 / 49, dtype=torch.float64)
+    ratio = 0.05**2 * 1e4
+    right = dense.T @ y.flatten().numpy() + ratio * z.flatten().numpy()
+    want = torch.from_numpy(np.linalg.solve(dense.T @ dense + ratio * np.eye(49), right)).view(1, 7, 7)
+    guide = FastEM(FastEMSettings(coupling=1e4, noise=0.05, threshold=0.0, rounds=1, iterations=200))
+    found = guide.refine(still(x, y, operator, z)).theta
+    assert float((want - k).abs().max()) > 0.01  # held back on the way
+    torch.testing.assert_close(found, operator.parameters.project(want), rtol=1e-6, atol=1e-8)
+
+
+class Remembered(DenoiserPrior):
+    """Knows the picture the better, the less noise there is, and nothing of the operator."""
+
+    def __init__(self, picture):
+        super().__init__()
+        self.picture = picture
+
+    def denoise(self, x, sigma):
+        trust = 1 / (1 + 0.3 * sigma.view(-1, 1, 1, 1) ** 2)
+        return trust * self.picture + (1 - trust) * x.mean((-2, -1), keepdim=True)
+
+
+def test_a_prior_that_makes_no_estimate_restores_blind():
+    """Each step goes on from the kernel of the one before: the error falls along the loop."""
+    operator, x, k, y = blurred()
+    seen = []
+    problem = Problem(y, operator, Remembered(x), [FastEM(FastEMSettings(iterations=5, rounds=1)), DiffPIR()])
+    found = sample(problem, SamplerSettings(steps=12, temperature=0), [gen()], lambda r: seen.append(r.theta))
+    errors = [kernel_l1(theta, k) for theta in seen]
+    assert errors[-1] < 0.1 < 0.5 < errors[0]
+    assert torch.equal(found.theta, seen[-1])
+
+
+def test_a_threshold_takes_small_numbers_for_none():
+    operator, x, _, y = blurred()
+    found = FastEM(FastEMSettings(threshold=0.3)).refine(still(x, y, operator)).theta
+    kept = found[found > 0]
+    assert float(kept.min()) > 0.3 * float(kept.max()) * 0.999
+    assert float(found.sum()) == pytest.approx(1)
+
+
+def test_a_flat_black_picture_is_no_kernels_fault():
+    operator = Motion(MotionSettings(kernel_size=7))
+    black = torch.zeros(1, 3, 16, 16)
+    found = FastEM().refine(still(black, black, operator)).theta
+    assert operator.parameters.contains(found)
+
+
+# --- what does not fit
+
+
+class Square(ToyBlur):
+    linear = False
+
+
+class Bare(ToyBlur):
+    adjoint = Degradation.adjoint
+
+
+class Silent(ToyBlur):
+    noise_level = None
+
+
+REFUSED = [
+    (DiffPIR, Square, "this operator is not linear"),
+    (DDNM, Bare, "this operator has no adjoint"),
+    (PiGDM, Silent, "this operator does not say how noisy its measurements are: set noise"),
+    (DiffPIR, Silent, "this operator does not say how noisy its measurements are: set noise"),
+    (FastEM, Dense, "this operator's parameters are no kernel"),
+]
+
+
+@pytest.mark.parametrize(("guide", "operator", "words"), REFUSED)
+def test_an_operator_that_it_cannot_serve(guide, operator, words):
+    """Before anything is restored, with the place in the recipe."""
+    with pytest.raises(MisfitError) as caught:
+        Pipeline(operator(), White(), [DPS(), guide()], device="cpu")
+    assert (caught.value.key, caught.value.reason) == ("guidance.1", words)
+
+
+def test_where_a_recipe_said_it(recipe, refused):
+    path = recipe(
+        ("  - kind: kernel_aware\n    strength: 1.0", "  - kind: pigdm"), ("_size: 21", "_size: 21\n  camera: {}")
+    )
+    assert (
+        refused("run", path)
+        == f"{path}:13: guidance.0: this operator does not say how noisy its measurements are: set noise"
+    )
+
+
+@pytest.mark.parametrize("guide", [DPS, DiffPIR, DDNM, PiGDM])
+def test_parameters_that_nobody_knows(guide):
+    act = guide().correct if guide is DPS else guide().refine
+    given = (rand(1, 3, 1, 1),) if guide is DPS else ()
+    with pytest.raises(
+        RecipeError,
+        match=rf"^{guide.__name__.lower()}: this prior estimates no kernel: put a guidance that does before it",
+    ):
+        act(still(rand(1, 3, 2, 2), rand(1, 3, 1, 1), Dense()), *given)
+    told = guide(guide.Settings(kernel="given"))
+    act = told.correct if guide is DPS else told.refine
+    with pytest.raises(RecipeError, match=rf"^{guide.__name__.lower()}: kernel 'given' needs a known kernel"):
+        act(still(rand(1, 3, 2, 2), rand(1, 3, 1, 1), Dense(), one(1)), *given)

@@ -1,0 +1,38 @@
+"""The rivals' recipes: each restores out of the box, and all of them stand in one table."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from invdiff.assembly import read
+
+RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes" / "rivals").glob("*.yaml"))
+
+pytestmark = pytest.mark.skipif(not RECIPES, reason="no recipes beside these tests: not in a checkout")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_it_restores(path, cli, report, tmp_path):
+    """The sample, without weights: better than bicubic by half a decibel and more."""
+    found = read(path)
+    assert found.name == path.stem == found.guidance[0].component.kind
+    result = cli("run", path, "-o", tmp_path / "out", "--set", "input.crop=96", "--quiet")
+    assert (result.code, result.err) == (0, "")
+    metrics = report(tmp_path / "out")["coffee"]["metrics"]
+    assert metrics["psnr_y"] > metrics["psnr_y_baseline"] + 0.5
+
+
+def test_one_table(cli, picture, tmp_path):
+    """They share operator, prior and seed: the same measurements for all."""
+    resolved = [read(path).resolved() for path in RECIPES]
+    for key in ("degradation", "prior", "seed", "input"):
+        assert all(one[key] == resolved[0][key] for one in resolved)
+    folder = picture("a.png", 48, 48).parent
+    options = ["--set", "sampler.steps=2", "--set", "input.crop=48", "--quiet"]
+    result = cli("eval", RECIPES[0].parent, folder, "-o", tmp_path / "out", *options)
+    assert (result.code, result.err) == (0, "")
+    with open(tmp_path / "out" / "results.csv", newline="") as file:
+        assert {row["method"] for row in csv.DictReader(file)} == {path.stem for path in RECIPES}
