@@ -12,7 +12,14 @@ from drawn_shapes import shapes
 from invdiff.blur import blur
 from invdiff.blur.deconvolution import transfer
 from invdiff.metrics.kernel import mnc
-from invdiff_kernel_guidance.coarse_to_fine import CoarseToFine, _Photo, _sides, _without_islands, coarse_to_fine
+from invdiff_kernel_guidance.coarse_to_fine import (
+    CoarseToFine,
+    _Photo,
+    _sides,
+    _without_islands,
+    coarse_to_fine,
+    noise_level,
+)
 from invdiff_motion.hand import Hand, hand_kernel
 from invdiff_motion.trajectory import motion_kernel
 
@@ -36,6 +43,19 @@ def test_a_shake_is_found_on_a_picture_of_edges(seed):
     assert mnc(found, drawn.float()) > mnc(flat, drawn.float()) + 0.2  # which no blur would not be
 
 
+@pytest.mark.parametrize("noise", [0.02, 0.03])
+def test_a_shake_is_found_in_noise(noise):
+    drawn = hand_kernel(21, Hand(span=(8, 16)), gen(1))
+    assert mnc(coarse_to_fine(shaken(drawn, noise=noise), 21, CoarseToFine())[0], drawn.float()) > 0.85
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.01, 0.03, 0.1])
+def test_the_noise_of_a_blurred_photo_is_measured(noise):
+    y = shaken(hand_kernel(21, Hand(span=(8, 16)), gen(1)), noise=noise)
+    assert float(noise_level(y)) == pytest.approx(noise, rel=0.05, abs=1e-3)
+    assert noise_level(y[..., :2, :]).tolist() == [0.0]  # too small to tell
+
+
 @pytest.mark.parametrize(("size", "side"), [(3, (3, 3)), (5, (17, 40)), (9, (64, 33)), (21, (48, 21))])
 def test_any_photo_gives_a_kernel_that_is_one(size, side):
     y = torch.rand(2, 3, *side, generator=gen())
@@ -53,7 +73,8 @@ def test_a_flat_photo_has_a_kernel_too(value):
 
 
 def test_a_photo_alone_as_in_a_batch():
-    y = torch.cat([shaken(motion_kernel(9, 0.5, gen(i))[0], 64, seed=i) for i in range(3)])
+    noise = (0.0, 0.02, 0.06)
+    y = torch.cat([shaken(motion_kernel(9, 0.5, gen(i))[0], 64, seed=i, noise=noise[i]) for i in range(3)])
     together = coarse_to_fine(y, 9, CoarseToFine(rounds=3))
     for i in range(3):
         alone = coarse_to_fine(y[i : i + 1], 9, CoarseToFine(rounds=3))[0]
@@ -87,7 +108,7 @@ def test_a_picture_whose_edges_cost_nothing_solves_the_normal_equations():
     direct = np.linalg.solve(a.T @ a, a.T @ photo.values[0].double().numpy().ravel()).reshape(photo.size)
     response = transfer(kernel, photo.size)[0].abs()
     assert float(response.min()) > 0.05  # the test's own sanity: a kernel that can be undone
-    found = photo.few_edges(kernel, 1e-12)[0]
+    found = photo.few_edges(kernel, torch.tensor(1e-12))[0]
     assert np.abs(found.numpy() - direct).max() < 1e-2 * np.abs(direct).max()
 
 
@@ -106,7 +127,7 @@ def test_the_kernel_solves_the_normal_equations_of_the_edges():
         above, below = above + a.T @ (y * window).ravel(), below + a.T @ a
     whole = scipy.linalg.solve(below, above, assume_a="pos").reshape(photo.size)
     direct = np.roll(whole, (2, 2), (0, 1))[:5, :5]
-    assert np.abs(photo.kernel(picture, ridge)[0].numpy() - direct).max() < 1e-4
+    assert np.abs(photo.kernel(picture, torch.tensor(ridge))[0].numpy() - direct).max() < 1e-4
 
 
 def test_islands_are_those_of_scipy():
