@@ -165,13 +165,14 @@ def test_measured_kernels_blur_the_sample(deblur, cli, tmp_path):
     assert np.allclose(theta.numpy(), expected)
 
 
-def test_the_recipe_sharpens_its_sample(cli, tmp_path):
-    """The bundled prior on the recipe's face: better than the input by the floor that the model card states."""
-    result = cli("run", ROOT / "recipes" / "deblur_ffhq.yaml", "-o", tmp_path / "out")
+@pytest.mark.parametrize(("recipe", "gain"), [("deblur_ffhq", 2.5), ("deblur_tv", 3.5)])
+def test_the_recipe_sharpens_its_sample(recipe, gain, cli, tmp_path):
+    """Blind, on its own face: 3.3 dB with the bundled network, 4.7 with total variation."""
+    result = cli("run", ROOT / "recipes" / f"{recipe}.yaml", "-o", tmp_path / "out")
     assert result.code == 0, result.err
     (entry,) = json.loads((tmp_path / "out" / "report.json").read_text())["images"]
     found = entry["metrics"]
-    assert found["psnr_rgb"] > found["psnr_rgb_baseline"] + 1
+    assert found["psnr_rgb"] > found["psnr_rgb_baseline"] + gain
     assert found["ssim_y"] > found["ssim_y_baseline"]
     assert found["kernel_mnc"] > found["kernel_mnc_baseline"]
     assert found["kernel_l1_shifted"] < found["kernel_l1_shifted_baseline"]
