@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from .settings import Configured, Float, Settings
+from .settings import Configured, Float, Settings, in_order
 
 
 class ParameterSpace(ABC):
@@ -82,9 +82,7 @@ class DegradationSettings(Settings):
     @field_validator("noise_sigma")
     @classmethod
     def _noise_ordered(cls, value: float | tuple[float, float]) -> float | tuple[float, float]:
-        if isinstance(value, tuple) and value[0] > value[1]:
-            raise ValueError(f"noise_sigma must be one number or [low, high], got {list(value)}")
-        return value
+        return in_order(value, "noise_sigma must be one number or [low, high]")
 
 
 D = TypeVar("D", bound=DegradationSettings)

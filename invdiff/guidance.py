@@ -102,12 +102,12 @@ class Guidance(Configured[S], ABC):
     estimates_parameters: bool = False
     """Whether it is there to improve the parameters: it is left out where the true ones are given."""
 
+    evaluations: int = 0
+    """How often ``begin`` asks the prior."""
+
     def unfit(self, degradation: Degradation) -> str | None:
         """Why it cannot serve that operator, in a few words; None where it can. Asked before anything is restored."""
         return None
-
-    evaluations: int = 0
-    """How often ``begin`` asks the prior."""
 
     def begin(self, problem: Problem, theta: Tensor | None) -> Tensor | None:
         """Before the first step: parameters ``(B, *shape)`` for it to begin with; ``theta`` is what there is so far."""

@@ -40,3 +40,12 @@ Int = Annotated[int, Strict()]
 
 Float = Annotated[float, Strict()]
 """A float or a whole number: neither ``true`` nor a text."""
+
+R = TypeVar("R")
+
+
+def in_order(value: R, wanted: str = "a range is [low, high]") -> R:
+    """A number or a range, as it is; ``ValueError`` for a range upside down: what is ``wanted``, and what was given."""
+    if isinstance(value, tuple) and value[0] > value[1]:
+        raise ValueError(f"{wanted}, got {list(value)}")
+    return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,12 @@ from ..components.build import build
 from ..components.registry import Part, Registry, Role
 from ..errors import InvdiffError, PluginError, RecipeError
 from ..method import Case, Method, Restoration
-from ..pipeline import Pipeline
+from ..pipeline import OnStep, Pipeline
 from ..recipe.bundled import bundled, find_recipe
 from ..recipe.recipe import Recipe, part_without_recipe
 from ..recipe.source import Change
-from ..sampler import StepRecord
 
 ORACLE = "oracle"
-OnStep = Callable[[StepRecord], None]
 
 
 class Contender(ABC):

@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from invdiff.settings import Float, Int, Settings
+from invdiff.settings import Float, Int, Settings, in_order
 
 Share = Annotated[Float, Field(ge=0, le=1)]
 Quality = Annotated[Int, Field(ge=1, le=100)]
@@ -30,9 +30,7 @@ class Camera(Settings):
     @field_validator("noise", "quality")
     @classmethod
     def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value[0] > value[1]:
-            raise ValueError(f"a range is [low, high], got {list(value)}")
-        return value
+        return in_order(value)
 
     def photographed(self, y: Tensor, generator: torch.Generator) -> Tensor:
         """A measurement ``(3, h, w)`` as a file holds it, with 8 bits; all draws are the generator's."""

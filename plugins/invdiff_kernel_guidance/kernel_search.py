@@ -10,6 +10,7 @@ from torch import Tensor
 
 from invdiff.degradation import Degradation, KernelSpace
 from invdiff.guidance import Estimate, Guidance, Problem, Step
+from invdiff.metrics import inside
 from invdiff.settings import Float, Int, Settings
 
 from .coarse_to_fine import CoarseToFine, coarse_to_fine
@@ -43,7 +44,7 @@ class KernelSearch(Guidance[KernelSearchSettings]):
 
     Settings = KernelSearchSettings
     estimates_parameters = True
-    evaluations = 3  # for the prior's own kernel, and a picture with each
+    evaluations = 2  # a picture with each kernel; the first brings the prior's own
 
     def unfit(self, degradation: Degradation) -> str | None:
         blurs = isinstance(degradation.parameters, KernelSpace) and degradation.scale == 1
@@ -55,17 +56,22 @@ class KernelSearch(Guidance[KernelSearchSettings]):
             y = torch.stack([telling_part(one, self.settings.window) for one in problem.y])
             part = Problem(y, degradation, problem.prior)
             searched = coarse_to_fine(y, size, self.settings.search)
-            own = self._first(part, None)[1] if theta is None else theta
+            picture, estimated = self._first(part, theta)
+            own = estimated if theta is None else theta
             if own is None:
                 return searched
-            better = self._unexplained(part, own) * self.settings.margin < self._unexplained(part, searched)
+            rest = self._unexplained(part, own, picture)
+            better = rest * self.settings.margin < self._unexplained(part, searched, self._first(part, searched)[0])
             return torch.where(better[:, None, None], own, searched)
 
     def refine(self, step: Step) -> Estimate:
         return Estimate(step.x0, step.theta if step.before is None else step.before)
 
     def _first(self, problem: Problem, kernel: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """The prior's picture, cropped and in [0, 1], and its own kernel, from the same pure noise for every kernel."""
+        """The prior's picture, cropped and in [0, 1], with that kernel or else its own, which it returns as well.
+
+        The noise that it starts from is the same for every kernel.
+        """
         condition, prior = problem.condition, problem.prior
         noise = torch.randn(condition.shape[1:], generator=torch.Generator().manual_seed(0))
         times = torch.full((len(condition),), len(prior.spec.schedule) - 1, device=condition.device)
@@ -73,15 +79,14 @@ class KernelSearch(Guidance[KernelSearchSettings]):
         found = prior.predict(noise.to(condition).expand_as(condition), times, condition, told)
         return problem.crop(prior.to_unit(found.x0)), found.parameters
 
-    def _unexplained(self, problem: Problem, kernel: Tensor) -> Tensor:
-        """Root mean square ``(B,)`` of what the prior's picture leaves of the measurement, away from its border."""
+    def _unexplained(self, problem: Problem, kernel: Tensor, picture: Tensor) -> Tensor:
+        """Root mean square ``(B,)`` of what a picture leaves of the measurement, away from its border."""
         degradation, y = problem.degradation, problem.y
-        picture, _ = self._first(problem, kernel)
         ratio = (self.settings.noise / self.settings.spread) ** 2
         picture = solve(y, picture, kernel, degradation, ratio, iterations=15)
         rest = y - degradation.apply(picture, kernel)
         margin = min(kernel.shape[-1] // 2, min(y.shape[-2:]) // 4)
-        return rest[..., margin : y.shape[-2] - margin, margin : y.shape[-1] - margin].square().mean((1, 2, 3)).sqrt()
+        return inside(rest, margin).square().mean((1, 2, 3)).sqrt()
 
 
 def telling_part(y: Tensor, side: int) -> Tensor:

@@ -55,9 +55,7 @@ class KernelUpdate(Guidance[KernelUpdateSettings]):
             raise RecipeError("kernel_update: this operator's parameters are no kernel")
         if step.theta is None:
             raise RecipeError("kernel_update: this prior estimates no kernel")
-        low, high = step.prior.spec.value_range
-        sigma = float(step.prior.spec.schedule.noise_to_signal(torch.tensor([step.t]), torch.empty(1)))
-        if sigma / (high - low) > self.settings.trust and step.t_next >= 0:
+        if step.sigma > self.settings.trust and step.t_next >= 0:
             return Estimate(step.x0, step.theta)
         kernel = self.solve(step.y, step.x0.detach(), step.theta.detach(), step.degradation, space)
         x0 = step.x0

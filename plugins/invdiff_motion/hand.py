@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from invdiff.settings import Float, Settings
+from invdiff.settings import Float, Settings, in_order
 
 from .trajectory import light
 
@@ -38,9 +38,7 @@ class Hand(Settings):
     @field_validator("span", "spread")
     @classmethod
     def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value[0] > value[1]:
-            raise ValueError(f"a range is [low, high], got {list(value)}")
-        return value
+        return in_order(value)
 
 
 def hand_kernel(size: int, hand: Hand, generator: torch.Generator) -> Tensor:

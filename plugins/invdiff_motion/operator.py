@@ -13,7 +13,7 @@ from invdiff.blur import Padding, blur, blur_adjoint, pad_border
 from invdiff.blur.kernel_files import read_kernels
 from invdiff.degradation import Degradation, DegradationSettings, KernelSpace
 from invdiff.errors import ImageError
-from invdiff.settings import Float, Int
+from invdiff.settings import Float, Int, in_order
 
 from .hand import Hand, hand_kernel
 from .trajectory import motion_kernel
@@ -43,9 +43,7 @@ class MotionSettings(DegradationSettings):
     @field_validator("intensity")
     @classmethod
     def _ordered(cls, value: float | tuple[float, float]) -> float | tuple[float, float]:
-        if isinstance(value, tuple) and value[0] > value[1]:
-            raise ValueError(f"intensity must be one number or [low, high], got {list(value)}")
-        return value
+        return in_order(value, "intensity must be one number or [low, high]")
 
     @model_validator(mode="after")
     def _readable(self) -> MotionSettings:
