@@ -59,13 +59,22 @@ def lesson(
 
 
 def losses(
-    prior: PriorNet, model: Callable[..., Any], given: Lesson, settings: TrainSettings, bfloat16: bool = False
+    prior: PriorNet,
+    model: Callable[..., Any],
+    given: Lesson,
+    settings: TrainSettings,
+    *,
+    told: bool = False,
+    bfloat16: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Total, image and parameter loss of one batch (Eq. 13). ``model`` is the prior, compiled or joined to others."""
+    """Total, image and parameter loss of one batch (Eq. 13). ``model`` is the prior, compiled or joined to others.
+
+    Where it is ``told``, it restores with the true parameters.
+    """
     clean, eps, x_t, t, theta = given.clean, given.eps, given.x_t, given.t, given.theta
     # Only the network: a measurement blurred in bfloat16 would be off by more than its 8-bit rounding.
     with torch.autocast(x_t.device.type, torch.bfloat16, enabled=bfloat16):
-        out = model(x_t, t, given.condition)
+        out = model(x_t, t, given.condition, *((theta,) if told else ()))
     target = prior.spec.schedule.target(prior.spec.prediction, clean, eps, t)
     weight = prior.loss_weight(t).to(x_t)
     image = (weight * (out.raw.float() - target).square().mean(dim=(1, 2, 3))).mean()

@@ -54,6 +54,9 @@ class TrainSettings(Settings):
     """Share of the past in the averaged weights, which are the ones that are kept."""
     parameter_weight: Annotated[Float, Field(ge=0)] = 1.0
     """Weight of the parameters' L1 error, summed over a kernel's pixels (Eq. 13)."""
+    told: Annotated[Float, Field(ge=0, le=1)] = 0.0
+    """Share of the steps in which the prior restores with the true parameters in place of its own, so that it learns
+    to trust good ones, which guidances may find. It estimates its own all the same. For priors that take any."""
     variance_weight: Annotated[Float, Field(ge=0)] = 1e-3
     """Weight of the variational bound, for priors with a learned variance."""
     noise: NoiseLevels = NoiseLevels()
@@ -78,6 +81,11 @@ class TrainSettings(Settings):
         if not 0 < self.rescale[0] <= self.rescale[1] <= 1:
             raise ValueError(f"rescale must be [low, high] with 0 < low <= high <= 1, got {list(self.rescale)}")
         return self
+
+
+def is_told(settings: TrainSettings, step: int) -> bool:
+    """Whether the prior is told the true parameters at a step, counted from 0: the share's steps, evenly spread."""
+    return int((step + 1) * settings.told + 1e-9) > int(step * settings.told + 1e-9)
 
 
 def learning_rate(settings: TrainSettings, step: int) -> float:

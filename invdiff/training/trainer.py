@@ -33,7 +33,7 @@ from .interrupts import interrupts_between_steps
 from .log import Log, Losses
 from .loss import lesson, losses
 from .precision import choose_bfloat16
-from .settings import TrainSettings, learning_rate
+from .settings import TrainSettings, is_told, learning_rate
 from .team import Team
 from .validation import Validation
 
@@ -81,6 +81,8 @@ class Trainer:
         if settings.batch % (self.team.size * settings.accumulate):
             shares = f"{self.team.size} processes with {settings.accumulate} parts each"
             raise TrainingError(f"train.batch: {settings.batch} does not divide by {shares}")
+        if settings.told and not prior.spec.takes_parameters:
+            raise TrainingError("train.told: this prior takes no parameters, it can only restore with its own")
         step = math.lcm(degradation.scale, prior.spec.multiple)
         if settings.crop % step:
             raise TrainingError(f"train.crop: {settings.crop} must divide by {step} for this operator and prior")
@@ -290,7 +292,8 @@ class Trainer:
             generators = [stream(self.seed, Stream.TRAINING_STEP, number) for number in mine]
             given = lesson(self.prior, self.degradation, images, settings.noise, generators)
             with self.team.apart(self.model) if i < parts - 1 else contextlib.nullcontext():
-                found = losses(self.prior, self.model, given, settings, bool(self.bfloat16))
+                told, bfloat16 = is_told(settings, self.step), bool(self.bfloat16)
+                found = losses(self.prior, self.model, given, settings, told=told, bfloat16=bfloat16)
                 (found[0] / parts).backward()
             values += torch.stack([value.detach() for value in found]).float() / parts
         norm = torch.nn.utils.clip_grad_norm_(self.prior.parameters(), settings.clip)

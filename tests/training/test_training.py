@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import signal
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ import torch
 import invdiff
 from invdiff.assembly import build_trainer
 from invdiff.training.loss import draw_times, lesson, losses
-from invdiff.training.settings import NoiseLevels, TrainSettings, learning_rate
+from invdiff.training.settings import NoiseLevels, TrainSettings, is_told, learning_rate
 
 
 def tensors(folder):
@@ -359,6 +361,51 @@ def test_objective_of_a_noise_prior():
     assert float(image) == pytest.approx(expected_image, rel=1e-4)
     assert float(parameter) == pytest.approx(expected_parameter, rel=1e-6)
     assert float(total) == pytest.approx(expected_image + 0.7 * expected_parameter, rel=1e-4)
+
+
+class Taking(Constant):
+    """Takes parameters, and remembers which."""
+
+    spec = replace(Constant.spec, takes_parameters=True)
+
+    def forward(self, x_t, t, condition, told=None):
+        self.told = told
+        return super().forward(x_t, t, condition)
+
+
+def test_a_prior_that_is_told_the_truth_is_still_asked_for_its_own():
+    prior, settings = Taking(), TrainSettings()
+    generators = [torch.Generator().manual_seed(seed) for seed in range(2)]
+    given = lesson(prior, Shrink(), torch.rand(2, 3, 8, 8), settings.noise, generators)
+    alone = losses(prior, prior, given, settings)
+    assert prior.told is None
+    told = losses(prior, prior, given, settings, told=True)
+    assert torch.equal(prior.told, torch.tensor([[0.25, 0.75]] * 2))
+    assert told == alone  # this one's picture does not depend on them, and its estimate is measured as before
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.25, 0.5, 1.0])
+def test_told_steps_are_spread_evenly(share):
+    chosen = [is_told(TrainSettings(told=share), step) for step in range(1000)]
+    assert sum(chosen) == round(share * 1000)
+    places = [step for step, one in enumerate(chosen) if one]
+    assert {after - before for before, after in pairwise(places)} <= {round(1 / share) if share else 0}
+
+
+def test_being_told_changes_what_is_learned_and_goes_on_exactly(train, tmp_path):
+    train("own", steps=4)
+    train("told", steps=4, told=0.5)
+    own, told = tensors(tmp_path / "own"), tensors(tmp_path / "told")
+    assert [name for name in own if not torch.equal(own[name], told[name])] != []
+    train("stopped", steps=3, told=0.5)
+    assert train("stopped", "--resume", steps=4, told=0.5).code == 0
+    assert_same_run(tmp_path / "told", tmp_path / "stopped")
+
+
+def test_a_prior_that_takes_no_parameters_cannot_be_told(refused, training, photos, tmp_path):
+    deaf = ("--set", "prior.network.modulation=level", "--set", "train.told=0.5")
+    message = refused("train", training, "--data", photos, "-o", tmp_path / "deaf", *deaf)
+    assert message.endswith("train.told: this prior takes no parameters, it can only restore with its own")
 
 
 def test_folders_of_photos_that_are_not_there_or_hold_only_hidden_files(refused, training, tmp_path):
