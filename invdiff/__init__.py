@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .degradation import BoxSpace, Degradation, DegradationSettings, KernelSpace, ParameterSpace
     from .errors import InvdiffError
     from .guidance import Estimate, Guidance, Known, Problem, Step
+    from .hub.sharing import from_pretrained, push_to_hub, save_pretrained
     from .kernel_set import KernelSet, NamedKernel
     from .method import Case, Method, Restoration
     from .pipeline import Pipeline
@@ -36,6 +37,7 @@ _ROOMS = {
     "degradation": ("BoxSpace", "Degradation", "DegradationSettings", "KernelSpace", "ParameterSpace"),
     "errors": ("InvdiffError",),
     "guidance": ("Estimate", "Guidance", "Known", "Problem", "Step"),
+    "hub.sharing": ("from_pretrained", "push_to_hub", "save_pretrained"),
     "kernel_set": ("KernelSet", "NamedKernel"),
     "method": ("Case", "Method", "Restoration"),
     "pipeline": ("Pipeline",),
@@ -76,9 +78,12 @@ __all__ = [
     "Step",
     "StepRecord",
     "from_denoiser",
+    "from_pretrained",
     "load",
     "load_prior",
+    "push_to_hub",
     "sample",
+    "save_pretrained",
     "step",
 ]
 

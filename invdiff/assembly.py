@@ -13,16 +13,17 @@ import torch
 
 from .components.build import build, build_prior, build_untrained_prior
 from .components.discovery import registry
+from .components.hub import weights_of
 from .components.weights import find_weights, take_over
 from .components.weights import load_prior as read_prior
-from .errors import RecipeError, WeightsError
+from .errors import MissingWeightsError, RecipeError, WeightsError
 from .metrics.cost import Cost, cost
 from .pipeline import MisfitError, Pipeline, check_fit, check_sampler, choose_device, tiled
 from .prior import PriorNet
 from .recipe.bundled import find_recipe
 from .recipe.recipe import Recipe, load_recipe
 from .recipe.source import Change
-from .training.trainer import Trainer
+from .training.trainer import WEIGHTS, Trainer
 
 
 def load(
@@ -55,9 +56,11 @@ def assemble(recipe: Recipe, device: str = "auto") -> Pipeline:
     """
     part = recipe.prior
     if part.component.weighted and part.weights is None:
-        raise WeightsError(f"{part.where}: names no weights; 'invdiff train' makes them")
+        folder = Path("runs", recipe.name)
+        then = f"then --set prior.weights={folder / WEIGHTS}"
+        raise WeightsError(f"{part.where}: names no weights; {_training_of(recipe, folder)}, {then}")
     degradation = build(recipe.degradation)
-    prior = build_prior(part, registry())
+    prior = _prior_of(recipe)
     with _placed(recipe):
         return Pipeline(
             degradation,
@@ -68,6 +71,25 @@ def assemble(recipe: Recipe, device: str = "auto") -> Pipeline:
             device=device,
             identity={**recipe.resolved(), "prior": _identity_of(recipe, prior)},
         )
+
+
+def _prior_of(recipe: Recipe) -> PriorNet:
+    """The recipe's prior. Where its weights are not there, the error says which training makes them."""
+    try:
+        return build_prior(recipe.prior, registry())
+    except MissingWeightsError as error:
+        weights = Path(str(recipe.prior.weights))
+        if weights.name != WEIGHTS:
+            raise
+        raise MissingWeightsError(f"{error}; {_training_of(recipe, weights.parent)}") from None
+
+
+def _training_of(recipe: Recipe, folder: Path) -> str:
+    """The command that trains into a folder, with the recipe that is meant for it: the recipe itself, or one in
+    ``train/`` beside it that is called as the folder is."""
+    beside = recipe.path.parent / "train" / f"{folder.name}.yaml"
+    found = recipe.path if recipe.train is not None else beside if beside.is_file() else "RECIPE"
+    return f"'invdiff train {found} --data PHOTOS -o {folder}' makes them"
 
 
 def _identity_of(recipe: Recipe, prior: PriorNet) -> dict[str, Any]:
@@ -104,7 +126,7 @@ def build_trainer(
     """
     found = read(recipe, overrides, seed)
     if found.train is None:
-        raise RecipeError(f"{found.path}: the recipe has no 'train' section")
+        raise RecipeError(f"{found.path}: the recipe has no 'train' section; 'invdiff recipes' lists those that have")
     if not found.prior.component.weighted:
         raise RecipeError(f"{found.prior.where}: '{found.prior.component.kind}' has no weights: nothing to train")
     prior, degradation = build_untrained_prior(found.prior, found.seed), build(found.degradation)
@@ -137,7 +159,7 @@ def build_trainer(
 def recipe_cost(recipe: str | os.PathLike[str], size: int, overrides: Sequence[str | Change] = ()) -> Cost:
     """The cost of a recipe's own prior, guidances and sampler; of an untrained prior where it names no weights."""
     found = read(recipe, overrides)
-    prior = build_prior(found.prior, registry())
+    prior = _prior_of(found)
     with _placed(found):
         check_sampler(prior, found.sampler)
     guidance = [build(guide) for guide in found.guidance]
@@ -146,5 +168,5 @@ def recipe_cost(recipe: str | os.PathLike[str], size: int, overrides: Sequence[s
 
 @torch.inference_mode(False)
 def load_prior(weights: str | os.PathLike[str]) -> PriorNet:
-    """A prior from a weights file or a bundled name: on the CPU, in evaluation mode, frozen."""
-    return read_prior(weights, registry())
+    """A prior from a weights file, a bundled name, or ``user/name`` of a hub: on the CPU, evaluating, frozen."""
+    return read_prior(weights_of(weights) or weights, registry())

@@ -26,6 +26,10 @@ class WeightsError(InvdiffError):
     """A weights file that is missing, damaged, or made for something else."""
 
 
+class MissingWeightsError(WeightsError):
+    """Weights that are not there: a training may have to make them first."""
+
+
 class ImageError(InvdiffError):
     """A picture that cannot be read, restored or written."""
 

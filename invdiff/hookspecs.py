@@ -5,7 +5,8 @@ Each hook is handed ``register`` and calls it once a component::
     register(kind, cls, summary="one line", reference="paper")
 
 ``kind`` is the name that recipes use; ``cls`` derives from the interface that the hook names and has
-its settings class as ``cls.Settings``. No hook chooses an order of computation: that is the recipe's.
+its settings class as ``cls.Settings``. Without a ``summary``, the first line of its docstring is one.
+No hook chooses an order of computation: that is the recipe's.
 """
 
 from __future__ import annotations

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeGuard
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from .degradation import Degradation
+from .io.notebook import as_array, enlarged, panels_html
+from .io.pictures import encode_png
+from .io.sheets import comparison, kernel_picture
 from .settings import Configured, S
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -26,20 +35,85 @@ class Case:
     noise: float
 
 
+@dataclass(frozen=True)
+class TracedStep:
+    """What a step of restoring arrived at: ``image (3, H, W)`` in [0, 1], parameters and residual as in the result."""
+
+    image: Tensor
+    parameters: Tensor | None
+    residual: float | None
+
+
 @dataclass
 class Restoration:
-    """What restoring gives.
+    """What restoring gives. In a notebook it shows itself: before, after, the kernel, and what the numbers say.
 
     ``image`` is ``(3, H, W)`` in [0, 1], or what :meth:`invdiff.Pipeline.restore` makes of it: a picture of the
     kind that was handed in. ``parameters (*shape)``, or ``(B, *shape)`` for a batch, are those it was restored
     with: the own estimate, or what was told; None where there are none. ``residual`` is the root mean square of
-    ``y - A(x)`` on [0, 1], ``evaluations`` how often a network was asked.
+    ``y - A(x)`` on [0, 1], ``evaluations`` how often a network was asked. ``before`` is what was handed in, ``trace``
+    every step, if it was asked for.
     """
 
     image: Any
     parameters: Tensor | None = None
     residual: float | None = None
     evaluations: int = 0
+    before: Any = field(default=None, repr=False)
+    trace: Sequence[TracedStep] = field(default=(), repr=False)
+
+    def plot(self) -> Figure:
+        """Before, after and the kernel, as a matplotlib figure; with a trace also six steps and the residual over all.
+
+        Raises :class:`invdiff.InvdiffError` where matplotlib is not installed.
+        """
+        from .io.figure import figure
+
+        rows = [self._panels()]
+        if self.trace:
+            last = len(self.trace) - 1
+            chosen = sorted({round(last * part / 5) for part in range(6)})
+            named = {f"step {place + 1}": self.trace[place] for place in chosen}
+            rows.append({name: as_array(step.image) for name, step in named.items()})
+            kernels = {name: kernel_picture(k, 84) for name, step in named.items() if _is_kernel(k := step.parameters)}
+            rows += [kernels] if kernels else []
+        return figure(rows, [step.residual for step in self.trace], "residual")
+
+    def _panels(self) -> dict[str, np.ndarray]:
+        """The pictures worth showing, by name; of a batch the first eight."""
+        if isinstance(self.image, Tensor) and self.image.ndim == 4:
+            return {f"restored {place}": as_array(image) for place, image in enumerate(self.image[:8], 1)}
+        shown = {} if self.before is None else {"before": as_array(self.before)}
+        shown["restored"] = as_array(self.image)
+        if _is_kernel(self.parameters):
+            shown["kernel"] = kernel_picture(self.parameters, 210)
+        return shown
+
+    def _words(self) -> list[str]:
+        from .metrics.catalogue import RESIDUAL
+
+        found = [] if self.residual is None else [f"residual {RESIDUAL.number(self.residual)}: {RESIDUAL.meaning}"]
+        if self.parameters is not None and not _is_kernel(self.parameters) and self.parameters.ndim == 1:
+            found.append("parameters " + ", ".join(f"{value:.4g}" for value in self.parameters.tolist()))
+        return found + ([f"{self.evaluations} evaluations of the network"] if self.evaluations else [])
+
+    def _repr_html_(self) -> str:
+        return panels_html(self._panels(), self._words())
+
+    def _repr_png_(self) -> bytes:
+        """Before and after side by side, the kernel in the corner; after alone where nothing else is known."""
+        shown = self._panels()
+        pictures = [picture for name, picture in shown.items() if name != "kernel"]
+        height, width = pictures[-1].shape[:2]
+        same = [enlarged(picture, (height, width)) for picture in pictures]
+        images = [torch.from_numpy(picture.copy()).permute(2, 0, 1) / 255 for picture in same]
+        kernels = [None] * (len(images) - 1) + [self.parameters if "kernel" in shown else None]
+        return encode_png(comparison(list(zip(images, kernels, strict=True))))
+
+
+def _is_kernel(parameters: Tensor | None) -> TypeGuard[Tensor]:
+    """Whether those of one image are a picture themselves."""
+    return parameters is not None and parameters.ndim == 2
 
 
 class Method(Configured[S], ABC):

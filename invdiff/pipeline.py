@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -16,8 +17,9 @@ from .blur.kernel_files import framed
 from .degradation import Degradation, KernelSpace
 from .errors import ImageError, InvdiffError
 from .guidance import Guidance, Known, Problem
+from .io.notebook import Bar
 from .io.pictures import Photo, from_array, from_pil
-from .method import Restoration
+from .method import Restoration, TracedStep
 from .prior import PriorNet
 from .sampler import SamplerSettings, StepRecord, sample
 from .seeds import Stream, content_of, stream
@@ -46,6 +48,21 @@ class _Known:
         """The same of one image of a batch."""
         told, truth = (None if value is None else value[index] for value in (self.told, self.truth))
         return _Known(told, truth)
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """Who looks on: a callback, a bar, and a list that takes what each step arrives at; each may be None."""
+
+    callback: OnStep | None = None
+    bar: Bar | None = None
+    traced: list[TracedStep] | None = None
+
+    def __call__(self, record: StepRecord) -> None:
+        if self.bar is not None:
+            self.bar.step()
+        if self.callback is not None:
+            self.callback(record)
 
 
 class Pipeline:
@@ -97,6 +114,8 @@ class Pipeline:
         parameters: Tensor | None = None,
         truth: Tensor | None = None,
         callback: OnStep | None = None,
+        trace: bool = False,
+        progress: bool = False,
     ) -> Restoration:
         """Restore a PIL image, an array, or a ``(3, h, w)`` or ``(B, 3, h, w)`` tensor in [0, 1].
 
@@ -108,13 +127,25 @@ class Pipeline:
 
         ``truth`` are true parameters for guidances that are made for them (``known``); nothing else looks at them.
         All three are of one image, or with a batch also ``(B, ...)``. ``callback`` is called after each step.
+        ``trace`` keeps what each step arrived at, to look at or to ``plot()``, of one image; ``progress`` shows a bar,
+        in a notebook too.
 
         Images are restored one by one, each with noise seeded by the pipeline's seed and its own content: the
         result does not depend on batch, order or process.
         """
         known = _Known(self._told(kernel, parameters), truth)
+        images = len(image) if isinstance(image, Tensor) and image.ndim == 4 else 1
+        if trace and images > 1:
+            raise InvdiffError("trace: is of one image: restore those of a batch one by one")
+        traced: list[TracedStep] | None = [] if trace else None
+        with Bar(images * self.sampler.steps) if progress else nullcontext() as bar:
+            found = self._restore_any(image, known, _Watch(callback, bar, traced))
+        found.before, found.trace = image, traced or ()
+        return found
+
+    def _restore_any(self, image: Any, known: _Known, watch: _Watch) -> Restoration:
         if isinstance(image, Tensor):
-            return self._restore_tensor(image, known, callback)
+            return self._restore_tensor(image, known, watch)
         if isinstance(image, Image.Image):
             photo = from_pil(image)
         elif isinstance(image, np.ndarray):
@@ -123,7 +154,7 @@ class Pipeline:
             photo = image
         else:
             raise ImageError(f"restore takes a PIL image, an array or a tensor, got {type(image).__name__}")
-        found = self._restore(photo.shown(), known, callback)
+        found = self._restore(photo.shown(), known, watch)
         restored = photo.restored(found.image)
         if isinstance(image, Image.Image):
             found.image = restored.to_pil()
@@ -153,13 +184,13 @@ class Pipeline:
             raise InvdiffError(f"parameters: {tuple(parameters.shape)} do not lie in the operator's {space}")
         return parameters.detach().float().cpu()
 
-    def _restore_tensor(self, image: Tensor, known: _Known, callback: OnStep | None) -> Restoration:
+    def _restore_tensor(self, image: Tensor, known: _Known, watch: _Watch) -> Restoration:
         if image.ndim == 4:
             each = _Known(*(self._for_each(value, len(image)) for value in (known.told, known.truth)))
-            return _joined([self._restore_tensor(one, each.of(i), callback) for i, one in enumerate(image)])
+            return _joined([self._restore_tensor(one, each.of(i), watch) for i, one in enumerate(image)])
         if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
             raise ImageError(f"an image tensor is float (3, h, w) or (B, 3, h, w), got {tuple(image.shape)}")
-        found = self._restore(image, known, callback)
+        found = self._restore(image, known, watch)
         found.image = found.image.to(image)
         return found
 
@@ -174,12 +205,12 @@ class Pipeline:
             )
         return value.expand(batch, *shape)
 
-    def _restore(self, pixels: Tensor, known: _Known, callback: OnStep | None) -> Restoration:
+    def _restore(self, pixels: Tensor, known: _Known, watch: _Watch) -> Restoration:
         """One image ``(3, h, w)``; the result is on the CPU, in [0, 1]."""
         with torch.inference_mode(False):  # the loop needs gradients, wherever it is called
-            return self._walked(pixels.detach().clone().float().cpu(), known, callback)
+            return self._walked(pixels.detach().clone().float().cpu(), known, watch)
 
-    def _walked(self, y: Tensor, known: _Known, callback: OnStep | None) -> Restoration:
+    def _walked(self, y: Tensor, known: _Known, watch: _Watch) -> Restoration:
         _refuse_no_image(y)
         generator = stream(self.seed, Stream.SAMPLING, *content_of(y))
         measured = y[None].to(self.device)
@@ -193,17 +224,27 @@ class Pipeline:
             sampler = sampler.model_copy(update={"feedback": self.prior.spec.takes_parameters})
             truth = told
         problem = Problem(measured, self.degradation, self.prior, guidance, truth)
-        result = sample(problem, sampler, [generator], callback, initial=told)
+
+        def on_step(record: StepRecord) -> None:
+            if watch.traced is not None:
+                watch.traced.append(self._arrived(measured, record.x0.clamp(0, 1), record.theta))
+            watch(record)
+
+        result = sample(problem, sampler, [generator], on_step, initial=told)
         if not bool(result.x0.isfinite().all()):
             raise ImageError("the result is not finite: settings or weights that do not go together")
         x = result.x0.clamp(0, 1)
+        found = self._arrived(measured, x, result.theta)
+        return Restoration(found.image, found.parameters, found.residual, result.evaluations)
+
+    def _arrived(self, measured: Tensor, x: Tensor, theta: Tensor | None) -> TracedStep:
+        """An image ``x (1, 3, H, W)`` and its parameters as results show them, on the CPU, with their residual."""
         residual = None
-        if result.theta is not None:
+        if theta is not None:
             with torch.no_grad():
-                difference = measured - self.degradation.apply(x, result.theta)
+                difference = measured - self.degradation.apply(x, theta)
             residual = float(difference.double().square().mean().sqrt().cpu())
-        theta = None if result.theta is None else result.theta[0].cpu()
-        return Restoration(self.degradation.frame(x)[0].cpu(), theta, residual, result.evaluations)
+        return TracedStep(self.degradation.frame(x)[0].cpu(), None if theta is None else theta[0].cpu(), residual)
 
 
 def _refuse_no_image(y: Tensor) -> None:
@@ -224,9 +265,9 @@ def choose_device(device: str | torch.device) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
-        raise InvdiffError("--device cuda: no CUDA device here")
+        raise InvdiffError("--device cuda: no CUDA device here; --device auto takes what there is")
     if device == "mps" and not torch.backends.mps.is_available():
-        raise InvdiffError("--device mps: no MPS device here")
+        raise InvdiffError("--device mps: no MPS device here; --device auto takes what there is")
     return torch.device(device)
 
 

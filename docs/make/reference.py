@@ -22,12 +22,13 @@ from invdiff import hookspecs
 from invdiff.cli import main
 from invdiff.components.discovery import registry
 from invdiff.components.registry import ROLES
-from invdiff.metrics.catalogue import FID, METRICS
+from invdiff.metrics.catalogue import FID, METRICS, RESIDUAL
 from invdiff.recipe.recipe import InputSettings, Skeleton
 from invdiff.sampler import SamplerSettings
 from invdiff.training.settings import TrainSettings
 
 PAGE = Path(__file__).resolve().parents[1] / "reference.md"
+GLOSSARY = PAGE.with_name("glossary.md")
 OURS = ("invdiff", "blindsr", "motion", "mcformer", "kernel_guidance", "baselines", "rivals", "tv")
 NESTED_ELSEWHERE = {"degradation", "prior", "guidance", "sampler", "input", "train"}
 
@@ -60,9 +61,7 @@ def page() -> str:
 def commands(group: click.Group, name: str) -> Iterator[str]:
     for sub, command in sorted(group.commands.items()):
         full = f"{name} {sub}"
-        if isinstance(command, click.Group) and not command.params:
-            if command.invoke_without_command:
-                yield f"### `{full}`\n\n{sentence(command.help)}\n"
+        if isinstance(command, click.Group) and not command.invoke_without_command:
             yield from commands(command, full)
             continue
         arguments = " ".join(argument(p) for p in command.params if isinstance(p, click.Argument))
@@ -71,6 +70,8 @@ def commands(group: click.Group, name: str) -> Iterator[str]:
         rows = [option(p) for p in command.params if isinstance(p, click.Option)]
         if rows:
             yield "| option | what |\n|---|---|\n" + "\n".join(rows) + "\n"
+        if isinstance(command, click.Group):
+            yield from commands(command, full)
 
 
 def argument(parameter: click.Argument) -> str:
@@ -197,5 +198,17 @@ def cell(text: str) -> str:
     return " ".join(text.replace("``", "`").replace("|", "\\|").replace("\\\\|", "\\|").split())
 
 
+def glossary(text: str) -> str:
+    """The glossary's page with the metrics of the catalogue."""
+    rows = [
+        f"| {cell(m.title)} | {m.better} | {cell(m.meaning)} | {cell(m.convention.format(border='`scale`'))} |"
+        for m in (*METRICS.values(), FID, RESIDUAL)
+    ]
+    table = "| word | better | what it says | how it is computed |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+    before, _, rest = text.partition("<!-- metrics -->\n")
+    return f"{before}<!-- metrics -->\n{table}{rest[rest.index('<!-- end -->') :]}"
+
+
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    GLOSSARY.write_text(glossary(GLOSSARY.read_text(encoding="utf-8")), encoding="utf-8")

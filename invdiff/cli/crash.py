@@ -23,13 +23,15 @@ def keep_crash(error: Exception) -> Path | None:
     try:
         handle, name = tempfile.mkstemp(prefix="invdiff-crash-", suffix=".txt")
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write("\n".join([*_versions(), "", f"command: {shlex.join(sys.argv)}", "", *_story(error)]) + "\n")
+            file.write(
+                "\n".join([*installed_versions(), "", f"command: {shlex.join(sys.argv)}", "", *_story(error)]) + "\n"
+            )
     except OSError:
         return None
     return Path(name)
 
 
-def _versions() -> Iterator[str]:
+def installed_versions() -> Iterator[str]:
     """Ours, those of what results depend on, and the packages that plugins come from."""
     yield f"python {platform.python_version()}, {platform.platform()}"
     plugins = {entry.dist.name for entry in entry_points(group=GROUP) if entry.dist}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,12 +15,14 @@ from rich.table import Table
 
 from ..errors import printable
 from ..evaluation.evaluation import Evaluation
+from ..evaluation.publish import Published
 from ..io.progress import Event
-from ..metrics.catalogue import METRICS, captions
+from ..metrics.catalogue import METRICS, RESIDUAL
 from ..metrics.result import border_of
 from ..restoring.result import means
 from ..restoring.run import Run
 from ..training.trainer import Trainer
+from .main import say_json
 
 
 class Display:
@@ -70,15 +73,19 @@ class TrainDisplay(Display):
 class RunDisplay(Display):
     """Steps of all pictures and the time left, then a table of the metrics."""
 
-    def __init__(self, work: Run, *, quiet: bool) -> None:
+    def __init__(self, work: Run, *, quiet: bool, as_json: bool) -> None:
         super().__init__("restoring", work.steps * len(work.jobs), quiet=quiet)
-        self.work = work
+        self.work, self.as_json = work, as_json
 
     def finish(self, *, interrupted: bool = False) -> None:
         """The table, and what became of the pictures."""
         self._hide()
         outcomes = self.work.outcomes
         skipped, failed = sum(o.skipped for o in outcomes), sum(o.failed for o in outcomes)
+        if self.as_json:
+            images = [o.entry for o in outcomes]
+            say_json({"folder": str(self.work.folder), "left": len(self.work.jobs) - len(outcomes), "images": images})
+            return
         if not self.quiet:
             self._table([o.entry for o in outcomes if not o.failed])
         counts = f"{len(outcomes) - skipped - failed} restored"
@@ -113,10 +120,10 @@ class RunDisplay(Display):
         if len(entries) > 1 and names:
             table.add_section()
             table.add_row("mean", *(_cell(average, n) for n in names), "", "")
-        # A pipe has no width; a table cut short in a log would be of no use.
-        Console(width=None if sys.stdout.isatty() else 140).print(table)
-        if names:
-            click.echo("; ".join([*captions(names, border_of(operator)), "seconds: restoring alone"]))
+        _print(table)
+        shown = [*(METRICS[name] for name in names), RESIDUAL, METRICS["seconds"]]
+        second = {f"/ {baseline}": _BASELINES[baseline]} if names else {}
+        print_words(second | {metric.title: metric.explained(border_of(operator)) for metric in shown})
 
 
 def _cell(metrics: dict[str, float], name: str) -> str:
@@ -124,25 +131,62 @@ def _cell(metrics: dict[str, float], name: str) -> str:
     return f"{value} / {baseline}" if value and baseline else value
 
 
+_BASELINES = {
+    "bicubic": "the same of the photo enlarged without restoring it",
+    "input": "the same of the photo as it is",
+}
+
+
+def print_table(title: str, head: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
+    """A table of texts, whose first column names the lines."""
+    table = Table(title=escape(printable(title)) or None)
+    for place, name in enumerate(head):
+        table.add_column(escape(printable(name)), justify="right" if place else "left")
+    for line in lines:
+        table.add_row(*(escape(printable(cell)) for cell in line))
+    _print(table)
+
+
+def print_words(words: Mapping[str, str]) -> None:
+    """What the words of a table say, a line a word."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for word, meaning in words.items():
+        table.add_row(escape(word), escape(meaning))
+    _print(table)
+
+
+def _print(what: Table) -> None:
+    # A pipe has no width; a table cut short in a log would be of no use.
+    Console(width=None if sys.stdout.isatty() else 140).print(what)
+
+
 class EvaluationDisplay(Display):
     """Rows done and the time left; failures as they happen, and where the tables are."""
 
-    def __init__(self, work: Evaluation, *, quiet: bool) -> None:
+    def __init__(self, work: Evaluation, *, quiet: bool, as_json: bool) -> None:
         super().__init__("evaluating", work.total, quiet=quiet)
-        self.work = work
+        self.work, self.as_json = work, as_json
         for note in () if quiet else work.options.notes:
             click.echo(note, err=True)
 
-    def finish(self, *, interrupted: bool = False) -> None:
-        """The summary, and what was done."""
+    def finish(self, published: Published, *, interrupted: bool = False) -> None:
+        """The tables, and what was done."""
         self._hide()
         folder, failed = self.work.results.folder, len(self.work.failures)
+        if self.as_json:
+            done = {"measured": self.work.made, "already_done": self.work.skipped, "interrupted": interrupted}
+            say_json({"folder": str(folder), **done, "failures": self.work.failures, "means": published.means})
+            return
         counts = f"{self.work.made} rows measured"
         counts += f", {self.work.skipped} already done" if self.work.skipped else ""
         counts += f", {failed} failures" if failed else ""
         if interrupted:
             counts = f"interrupted: {counts}"
         elif not self.quiet:
-            click.echo((folder / "summary.md").read_text(encoding="utf-8"))
+            for heading, table in published.tables.items():
+                print_table(heading, table.head, table.body)
+            print_words(published.words)
         if not self.quiet or interrupted:
             click.echo(f"{counts}; results.csv, summary.md and report.html in {folder}", err=interrupted)

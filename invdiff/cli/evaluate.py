@@ -8,17 +8,46 @@ from typing import Any
 
 import click
 
+from . import completion
 from .main import EXIT_INTERRUPTED, EXIT_SOME_FAILED, Common, common_options, deterministic, main, recipe_argument
 
 
-@main.command("eval")
+@main.command(
+    "eval",
+    examples=(
+        (
+            "invdiff eval recipes/blindsr_x4.yaml set5/ -o runs/eval --kernels gaussian8 --method bicubic "
+            "--method oracle --lpips lpips/",
+            "the recipe beside two others, on the same blurred and shrunk pictures",
+        ),
+        (
+            "invdiff eval recipes/deblur_ffhq.yaml ffhq/ -o runs/eval_faces --kernels motion --repeat 3 "
+            "--method wiener --trace",
+            "three shakes a picture, every step looked at",
+        ),
+        (
+            'invdiff eval blindsr_x4 set5/ -o runs/dial --variant "one step: sampler.steps=1" --limit 1',
+            "a change to the recipe, measured",
+        ),
+    ),
+)
 @recipe_argument
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the results.")
-@click.option("--kernels", help="A registered set, or a file or folder of measured kernels [what the recipe draws].")
+@click.option(
+    "--kernels",
+    shell_complete=completion.kernel_sets,
+    help="A registered set, or a file or folder of measured kernels [what the recipe draws].",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="The first so many pictures of each dataset.")
 @click.option("--repeat", type=click.IntRange(min=1), help="Kernels for each picture [a set's all, or one drawn].")
-@click.option("--method", "methods", multiple=True, help="Another row: a registered method, 'oracle', or a recipe.")
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    shell_complete=completion.methods,
+    help="Another row: a registered method, 'oracle', or a recipe.",
+)
 @click.option("--variant", "variants", multiple=True, help="Another row: 'label: key=value' changes to the recipe.")
 @click.option("--lpips", type=click.Path(path_type=Path), help="Folder with LPIPS weights; adds those metrics.")
 @click.option("--fid", type=click.Path(path_type=Path), help="File with Inception weights; adds FID.")
@@ -44,14 +73,12 @@ def evaluate(recipe: str, data: tuple[Path, ...], output: Path, common: Common, 
             debug=common.debug,
             **options,
         )
-        with EvaluationDisplay(work, quiet=common.quiet) as display:
+        with EvaluationDisplay(work, quiet=common.quiet, as_json=common.as_json) as display:
             try:
                 work.run(display.show)
             except KeyboardInterrupt:
-                work.publish(interrupted=True)
-                display.finish(interrupted=True)
+                display.finish(work.publish(interrupted=True), interrupted=True)
                 sys.exit(EXIT_INTERRUPTED)
-            work.publish()
-            display.finish()
+            display.finish(work.publish())
     if work.failures:
         sys.exit(EXIT_SOME_FAILED)

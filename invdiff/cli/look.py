@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import click
 
-from .main import debug_option, main, recipe_argument, set_option
+from . import completion
+from .main import debug_option, json_option, main, recipe_argument, say_json, set_option
 
 
 @main.command()
 @recipe_argument
 @click.option("--size", type=click.IntRange(1, 10_000), default=256, show_default=True, help="Side of the result.")
 @set_option
+@json_option
 @debug_option
-def info(recipe: str, size: int, overrides: tuple[str, ...]) -> None:
+def info(recipe: str, size: int, overrides: tuple[str, ...], as_json: bool) -> None:
     """What RECIPE costs: parameters, multiply-adds of a step and of an image, memory."""
     from ..assembly import recipe_cost
 
     found = recipe_cost(recipe, size, overrides)
+    if as_json:
+        say_json({**asdict(found), "image": found.image})
+        return
     click.echo(f"result          {found.size}x{found.size}")
     click.echo(f"parameters      {found.parameters / 1e6:.2f} M")
     gradients = f" ({found.forward / 1e9:.1f} G without its gradients)" if found.step != found.forward else ""
@@ -28,7 +34,7 @@ def info(recipe: str, size: int, overrides: tuple[str, ...]) -> None:
 
 
 @main.command()
-@click.option("--json", "as_json", is_flag=True, help="For other programs.")
+@json_option
 @debug_option
 def plugins(as_json: bool) -> None:
     """List every component, who ships it, and plugins that FAILED."""
@@ -36,7 +42,7 @@ def plugins(as_json: bool) -> None:
 
     found = registry()
     if as_json:
-        click.echo(json.dumps(found.listing(), indent=2))
+        say_json(found.listing())
         return
     for c in found.rows():
         twice = "  FAILED: registered twice" if found.contested(c.role, c.kind) else ""
@@ -56,18 +62,22 @@ def schema() -> None:
 
 
 @main.group(invoke_without_command=True)
+@json_option
 @click.pass_context
-def recipes(context: click.Context) -> None:
+def recipes(context: click.Context, as_json: bool) -> None:
     """List the recipes that come with invdiff; they are called by name: invdiff run blindsr_x4."""
     if context.invoked_subcommand is None:
         from ..recipe.bundled import about, bundled
 
+        if as_json:
+            say_json([{"name": name, "path": str(path), "about": about(path)} for name, path in bundled().items()])
+            return
         for name, path in bundled().items():
             click.echo(f"{name:<26} {about(path)}")
 
 
 @recipes.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.recipe_names)
 @debug_option
 def show(name: str) -> None:
     """Print the recipe called NAME, to edit a copy of it."""

@@ -18,7 +18,11 @@ from typing import Any
 import click
 
 from ..errors import explained, is_foreseen, printable
+from ..io.plain import as_json
+from . import completion
 from .crash import keep_crash
+from .help import Command
+from .machine import use_allowed_cpus
 
 _NOWHERE = logging.NullHandler()
 EXIT_SOME_FAILED, EXIT_USER, EXIT_FAULT, EXIT_INTERRUPTED = 1, 2, 70, 130
@@ -27,6 +31,7 @@ EXIT_SOME_FAILED, EXIT_USER, EXIT_FAULT, EXIT_INTERRUPTED = 1, 2, 70, 130
 class Commands(click.Group):
     """Turns whatever ends a command early into one line and an exit code; ``--debug`` adds the traceback."""
 
+    command_class = Command
     debug = False
     """Whether this call asked for tracebacks; set by the option before any command begins."""
 
@@ -77,6 +82,8 @@ def _complain(line: str) -> None:
 
 def _ended_by(error: Exception) -> tuple[str, int]:
     """What the user is told of an error, and the exit code."""
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        return f"{error.format_message().rstrip('.')}; '{error.ctx.command_path} --help' says how", EXIT_USER
     if isinstance(error, click.ClickException):
         return error.format_message(), EXIT_USER
     if is_foreseen(error):
@@ -88,7 +95,7 @@ def _ended_by(error: Exception) -> tuple[str, int]:
     return f"{what} with {kept}" if kept else what, EXIT_FAULT
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("invdiff", cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="invdiff")
 def main() -> None:
     """Restore a picture without knowing what degraded it."""
@@ -108,8 +115,21 @@ debug_option = click.option(
     callback=_remember_debug,
     help="Show the traceback of an error.",
 )
-set_option = click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change a setting; repeatable.")
-recipe_argument = click.argument("recipe")
+set_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="A.B=C",
+    shell_complete=completion.changes,
+    help="Change a setting of the recipe, such as sampler.steps=20; repeatable.",
+)
+recipe_argument = click.argument("recipe", shell_complete=completion.recipe_names)
+json_option = click.option("--json", "as_json", is_flag=True, help="For other programs: JSON instead of tables.")
+
+
+def say_json(data: Any) -> None:
+    """Print it; what JSON has no word for, such as an infinite PSNR, becomes null."""
+    click.echo(as_json(data))
 
 
 @dataclass(frozen=True)
@@ -120,6 +140,7 @@ class Common:
     seed: int | None
     device: str
     quiet: bool
+    as_json: bool
     debug: bool
 
 
@@ -127,15 +148,25 @@ def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options of :class:`Common`, which the command gets as ``common``."""
 
     @functools.wraps(command)
-    def called(overrides: tuple[str, ...], seed: int | None, device: str, quiet: bool, **others: Any) -> Any:
+    def called(
+        overrides: tuple[str, ...], seed: int | None, device: str, quiet: bool, as_json: bool, **others: Any
+    ) -> Any:
+        use_allowed_cpus()
         root = click.get_current_context().find_root().command
         debug = isinstance(root, Commands) and root.debug
-        return command(common=Common(overrides, seed, device, quiet, debug), **others)
+        return command(common=Common(overrides, seed, device, quiet, as_json, debug), **others)
 
     options = (
         debug_option,
+        json_option,
         click.option("--quiet", is_flag=True, help="No progress bar and no table."),
-        click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True),
+        click.option(
+            "--device",
+            type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+            default="auto",
+            show_default=True,
+            help="Where it is computed; auto is a GPU if there is one.",
+        ),
         click.option("--seed", type=click.IntRange(min=0), help="Seed of all random numbers, instead of the recipe's."),
         set_option,
     )

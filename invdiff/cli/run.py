@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from ..degradation import Degradation
 
 
-@main.command()
+@main.command(
+    examples=(
+        ("invdiff run blindsr_x4", "the recipe's sample photo: degraded, restored, measured"),
+        ("invdiff run blindsr_x4 photo.jpg another.jpg -o out_two/", "photos of yours, taken as they are"),
+        (
+            "invdiff run recipes/blindsr_x4.yaml -i clean/ --synthesize --set input.crop=64 -o out_clean/",
+            "clean pictures: degraded first, and measured against",
+        ),
+    )
+)
 @recipe_argument
 @click.argument("photos", nargs=-1, type=click.Path(path_type=Path))
 @click.option("-i", "--input", "inputs", multiple=True, type=click.Path(path_type=Path), help="Photo or folder.")
@@ -28,6 +37,7 @@ if TYPE_CHECKING:
 @click.option("--synthesize", is_flag=True, help="Inputs are clean: degrade them first.")
 @click.option("--kernel", type=click.Path(path_type=Path), help="File with the blur's kernel, if it is known.")
 @click.option("--lpips", type=click.Path(path_type=Path), help="Folder with LPIPS weights; adds that metric.")
+@click.option("--preview", is_flag=True, help="Show each step in <name>.preview.png until the picture is done.")
 @click.option("--force", is_flag=True, help="Restore again what is already done.")
 @common_options
 def run(
@@ -40,9 +50,13 @@ def run(
     synthesize: bool,
     kernel: Path | None,
     lpips: Path | None,
+    preview: bool,
     force: bool,
 ) -> None:
-    """Restore PHOTOS, files or folders, by RECIPE, a file or a bundled one's name; or else the recipe's own sample."""
+    """Restore PHOTOS, files or folders, by RECIPE, a file or a bundled one's name; or else the recipe's own sample.
+
+    Results, and report.json, are in runs/<recipe name> or where -o says.
+    """
     from ..assembly import assemble, read
     from ..io.atomic import alone_in
     from ..metrics.lpips import LPIPS
@@ -75,11 +89,12 @@ def run(
         kernel=None if kernel is None else _kernel(kernel, pipeline.degradation),
         lpips=LPIPS(lpips) if lpips else None,
         force=force,
+        preview=preview,
         debug=common.debug,
     )
     work = Run(pipeline, jobs, folder, options, recipe=str(found.path))
     _say(work.notes)
-    with alone_in(folder), RunDisplay(work, quiet=common.quiet) as display:
+    with alone_in(folder), RunDisplay(work, quiet=common.quiet, as_json=common.as_json) as display:
         try:
             work.run(display.show)
         except KeyboardInterrupt:
@@ -96,7 +111,7 @@ def _kernel(path: Path, operator: Degradation) -> Tensor:
     from ..degradation import KernelSpace
 
     if not isinstance(operator.parameters, KernelSpace):
-        raise InvdiffError(f"--kernel {path}: the recipe's operator has no kernel")
+        raise InvdiffError(f"--kernel {path}: the recipe's operator has no kernel; leave the option out")
     measured = read_kernel(path, operator.parameters.size)
     if any(measured.shift):
         rows, cols = (-moved for moved in measured.shift)

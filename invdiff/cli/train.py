@@ -8,10 +8,26 @@ from pathlib import Path
 import click
 
 from ..errors import InvdiffError, printable
-from .main import Common, common_options, main, recipe_argument
+from .main import Common, common_options, main, recipe_argument, say_json
 
 
-@main.command()
+@main.command(
+    examples=(
+        (
+            "invdiff train recipes/train_blindsr_x4_small.yaml --data photos/ -o runs/mine",
+            "anew, on a folder of photos: one and a half hours on two CPU cores",
+        ),
+        (
+            "invdiff train recipes/train_blindsr_x4_small.yaml --data photos/ -o runs/mine --resume",
+            "on from where it stopped",
+        ),
+        (
+            "invdiff train train_blindsr_x4_small --data photos/ -o runs/tuned --set train.start=blindsr_x4_s "
+            "--set train.steps=300 --set train.learning_rate=1e-4",
+            "the bundled prior, brought nearer to photos of yours",
+        ),
+    )
+)
 @recipe_argument
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
 @click.option("--data", multiple=True, type=click.Path(path_type=Path), help="Folder of photos; repeatable.")
@@ -52,5 +68,7 @@ def train(
             click.echo(printable(note), err=True)
         with TrainDisplay(trainer, quiet=quiet) as display:
             trainer.run(display.show)
-    if not quiet:
+    if common.as_json and trainer.team.leads:
+        say_json({"weights": str(trainer.weights), "step": trainer.step, "seconds": trainer.seconds})
+    elif not quiet:
         click.echo(f"{trainer.weights}: step {trainer.step}, {trainer.seconds:.0f} s")

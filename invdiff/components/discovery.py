@@ -49,6 +49,12 @@ def discover(found: Iterable[EntryPoint] | None = None) -> Registry:
     return registry
 
 
+def _first_line(cls: type[Any]) -> str:
+    """What a class says of itself, as a summary: one place to say it, which a copied summary would outlive."""
+    lines = (cls.__doc__ or "").strip().splitlines()
+    return lines[0].replace("``", "").strip().rstrip(".") if lines else ""
+
+
 @cache
 def registry() -> Registry:
     """The installed plugins, discovered once a process."""
@@ -77,7 +83,8 @@ def _load(entry: EntryPoint, owner: str) -> list[Component]:
                 raise TypeError(f"{role} '{kind}' is not a subclass of invdiff.{interface.__name__}")
             if not issubclass(cls.Settings, Settings):
                 raise TypeError(f"{role} '{kind}': its Settings must derive from {interface.__name__}'s")
-            components.append(Component(role, kind, cls, summary, reference, entry.name, owner))
+            about = summary or _first_line(cls)
+            components.append(Component(role, kind, cls, about, reference, entry.name, owner))
 
         getattr(manager.hook, hook)(register=register)
     return components

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from safetensors.torch import save as encode
 from torch import Tensor
 
-from ..errors import WeightsError, one_line, reason
+from ..errors import MissingWeightsError, WeightsError, one_line, reason
 from ..io.atomic import write_atomic
 from ..io.plain import parse_json
 from ..io.tensors import read_checkpoint, read_tensors
@@ -62,7 +62,9 @@ def find_weights(name: str, registry: Registry) -> Path:
     known = bundled(registry)
     if name in known:
         return known[name]
-    raise WeightsError(f"no weights '{name}': no such file, and bundled are {', '.join(sorted(known)) or 'none'}")
+    raise MissingWeightsError(
+        f"no weights '{name}': no such file, and bundled are {', '.join(sorted(known)) or 'none'}"
+    )
 
 
 def load_prior(
@@ -75,10 +77,14 @@ def load_prior(
     path = find_weights(os.fspath(weights), registry)
     tensors, header = read_tensors(path)
     if header.get("format") != FORMAT:
-        raise WeightsError(f"{path}: safetensors, but not an invdiff prior (no '{FORMAT}' in its header)")
+        raise WeightsError(
+            f"{path}: safetensors, but not an invdiff prior (no '{FORMAT}' in its header); 'invdiff train' writes them"
+        )
     own = header.get("kind", "")
     if kind and own != kind:
-        raise WeightsError(f"{path}: weights of a '{own}', the recipe's prior is a '{kind}'")
+        raise WeightsError(
+            f"{path}: weights of a '{own}', the recipe's prior is a '{kind}': name others, or change prior.kind"
+        )
     component = registry.get("prior", own)
     try:
         settings = component.cls.Settings.model_validate(parse_json(header["settings"]))
@@ -87,7 +93,10 @@ def load_prior(
     for name, value in (expected or {}).items():
         trained = getattr(settings, name)
         if trained != value:
-            raise WeightsError(f"{path}: was trained with {name} = {trained}, the recipe asks for {value}")
+            raise WeightsError(
+                f"{path}: was trained with {name} = {trained}, the recipe asks for {value}: "
+                "leave it out, or name other weights"
+            )
     _refuse_non_finite(path, tensors)
     prior: PriorNet = component.build(settings)
     try:
@@ -101,7 +110,7 @@ def _refuse_non_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Weights of NaN or infinity would make a picture of nothing, and nobody would be told."""
     for name, value in tensors.items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise WeightsError(f"{path}: '{name}' holds numbers that are not finite")
+            raise WeightsError(f"{path}: '{name}' holds numbers that are not finite: train from an earlier checkpoint")
 
 
 def take_over(prior: PriorNet, weights: str | os.PathLike[str], registry: Registry) -> list[str]:
@@ -118,7 +127,7 @@ def take_over(prior: PriorNet, weights: str | os.PathLike[str], registry: Regist
     fresh = prior.state_dict()
     fitting = {name: t for name, t in tensors.items() if name in fresh and fresh[name].shape == t.shape}
     if not fitting:
-        raise WeightsError(f"{path}: not one of its tensors fits this prior")
+        raise WeightsError(f"{path}: not one of its tensors fits this prior: leave train.start out")
     prior.load_state_dict({**fresh, **{name: t.to(fresh[name].dtype) for name, t in fitting.items()}})
     return [name for name in fresh if name not in fitting]
 

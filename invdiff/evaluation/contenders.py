@@ -136,7 +136,7 @@ def gather(
         if other.pipeline.identity["degradation"] != main.pipeline.identity["degradation"]:
             raise RecipeError(
                 f"{other.recipe.path}: '{other.label}' has another degradation than {main.recipe.path}: "
-                "not the same inputs"
+                "not the same inputs; evaluate it into a folder of its own"
             )
     others = [_method(text, registry, main.pipeline) for text in methods if text != ORACLE and not _is_recipe(text)]
     oracle = [OracleContender(ORACLE, main.pipeline)] if ORACLE in methods else []
@@ -154,7 +154,7 @@ def recipes_of(place: Path) -> list[Path]:
         return [find_recipe(place)]
     found = sorted(place.glob("*.yaml"))
     if not found:
-        raise RecipeError(f"{place}: no recipes (*.yaml) in this folder")
+        raise RecipeError(f"{place}: no recipes (*.yaml) in this folder; name one, or a folder with some")
     return found
 
 

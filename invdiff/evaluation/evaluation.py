@@ -20,7 +20,7 @@ from .contenders import Contender, LineUp
 from .fid import distances
 from .kernels import OwnKernels
 from .plan import Dataset, Plan, PlannedCase
-from .publish import publish
+from .publish import Published, publish
 from .results import Results
 from .summary import Summary
 
@@ -83,8 +83,8 @@ class Evaluation:
                     done = end
                     tell(Event(done, self.total, picture, failure=self._failed(str(path), error)))
 
-    def publish(self, *, interrupted: bool = False) -> None:
-        """Write the tables and the page from all that is in the folder, from earlier calls too."""
+    def publish(self, *, interrupted: bool = False) -> Published:
+        """Write the tables and the page from all that is in the folder, from earlier calls too; what they say."""
         self.results.read()
         fid: dict[tuple[str, str, str], float] = {}
         lines = list(self.options.notes)
@@ -94,14 +94,15 @@ class Evaluation:
             fid, damaged = distances(self.options.inception, self.results)
             lines += damaged
         made = {name for row in self.results.rows.values() for name in row.values}
-        publish(
+        return publish(
             self.results,
             Summary(
                 name=f"Evaluation of {self.line_up.main.recipe.name}",
                 labels=[contender.label for contender in self.line_up.contenders],
                 first=self.line_up.main.label,
-                facts=[self._how(), *(line for line in lines if line.partition(" ")[0] not in made)],
-                failures=self.failures,
+                facts=[self._how()],
+                left_out=[*self.failures, *(line for line in lines if line.partition(" ")[0] not in made)],
+                failed=len(self.failures),
                 fid=fid,
                 pictures=self.options.pictures,
             ),

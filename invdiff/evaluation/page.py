@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -19,23 +20,24 @@ from ..io.sheets import kernel_picture, read_kernel
 from ..metrics.catalogue import number, title
 from .results import Results, Row
 from .summary import Summary
-from .tables import Table, full_table, groups_of, paper_table
+from .tables import Table
 from .trace import kernel_panels
 
-_QUALITY, _SIDE = 95, 1024
+_QUALITY, _SIDE, _WORD = 95, 1024, 20
 _TRUTH = " truth"  # labels have no space in front
 
 
 def page(results: Results, rows: Sequence[Row], what: Summary, plots: Mapping[str, str]) -> str:
     """The whole page; ``plots`` are SVG."""
     border = results.luma_border
-    body = [f"<h1>{escape(what.name)}</h1>", *(f"<p>{escape(fact)}</p>" for fact in what.facts)]
-    body += [f"<p>Left out: {escape(failure)}</p>" for failure in what.failures]
-    body.append(_table(paper_table(rows, border, what.fid)))
-    for group in groups_of(rows):
-        body += [f"<h2>{escape(f'{group[0]}, kernels {group[1]}')}</h2>", _table(full_table(rows, group))]
-    lines = what.conventions(rows, border)
-    body += ['<ul class="note">', *(f"<li>{escape(line)}</li>" for line in lines), "</ul>"]
+    body = [f"<h1>{escape(what.name)}</h1>"]
+    if what.failed:
+        body.append(f'<p>Not all could be measured: <a href="#left-out">{what.failed} failed</a>.</p>')
+    for heading, table in what.tables(rows, border).items():
+        body += [f"<h2>{escape(heading)}</h2>"] if heading else []
+        body.append(_table(table))
+    body += [f'<p class="note">{escape(fact)}</p>' for fact in [*what.facts, "Numbers are means over all rows."]]
+    body += ["<h2>What the words say</h2>", '<dl class="words">', *_words(what.words(rows, border)), "</dl>"]
     if plots:
         body += ["<h2>From step to step</h2>", '<div class="plots">', *plots.values(), "</div>"]
     shown, left_out = _chosen(rows, what.pictures)
@@ -48,6 +50,9 @@ def page(results: Results, rows: Sequence[Row], what: Summary, plots: Mapping[st
         body += ['<div class="pictures">', *(_figure(results, case, what.first) for case in shown), "</div>"]
     if left_out:
         body.append(f'<p class="note">{left_out} more pictures and kernels are in the folder, not on this page.</p>')
+    if what.left_out:
+        lines = (f"<li>{escape(line)}</li>" for line in what.left_out)
+        body += ['<h2 id="left-out">Left out</h2>', '<ul class="note">', *lines, "</ul>"]
     frame, style, script = (_part(part) for part in ("page.html", "style.css", "script.js"))
     return Template(frame).substitute(title=escape(what.name), style=style, body="\n".join(body), script=script)
 
@@ -58,10 +63,26 @@ def _part(name: str) -> str:
 
 
 def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in table.head)
-    lines = ["".join(f"<td>{escape(cell)}</td>" for cell in line) for line in table.body]
+    head = "".join(f'<th scope="col">{_heading(cell)}</th>' for cell in table.head)
+    # On a phone a line becomes a card, where each number needs its heading beside it.
+    labels = [escape(name, quote=True) for name in table.head]
+    lines = [
+        "".join(f'<td data-label="{label}">{escape(cell)}</td>' for label, cell in zip(labels, line, strict=True))
+        for line in table.body
+    ]
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     return f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _heading(text: str) -> str:
+    """A heading that breaks between words, neither at a hyphen nor before an arrow; a long word breaks anywhere."""
+    words = re.split(r" (?![↑↓])", text)
+    return " ".join(escape(word) if len(word) > _WORD else f"<span>{escape(word)}</span>" for word in words)
+
+
+def _words(words: Mapping[str, str]) -> Iterator[str]:
+    for word, meaning in words.items():
+        yield f"<dt>{escape(word)}</dt><dd>{escape(meaning)}</dd>"
 
 
 def _chosen(rows: Sequence[Row], pictures: int) -> tuple[list[list[Row]], int]:

@@ -66,7 +66,9 @@ class Plan:
         self.kernels, self.kernels_label = kernels, kernels_label
         self.repeat = repeat or kernels.count or 1
         if kernels.count is not None and self.repeat > kernels.count:
-            raise InvdiffError(f"--repeat {self.repeat}: there are {kernels.count} kernels in this set")
+            raise InvdiffError(
+                f"--repeat {self.repeat}: there are {kernels.count} kernels in this set; ask for no more"
+            )
 
     @property
     def total(self) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -11,13 +12,24 @@ from ..io.pictures import save_png
 from .page import page
 from .results import Results
 from .summary import Summary
-from .tables import uneven
+from .tables import Table, means_of, uneven
 from .trace import kernel_panels, plots, trace_csv
 
 _PANELS = 12
 
 
-def publish(results: Results, what: Summary) -> None:
+@dataclass(frozen=True)
+class Published:
+    """What was written, for those who say it elsewhere."""
+
+    tables: dict[str, Table]
+    words: dict[str, str]
+    """What the metrics in them say."""
+    means: list[dict[str, Any]]
+    """A record for each dataset, set of kernels and method: how many rows, and the mean of each metric."""
+
+
+def publish(results: Results, what: Summary) -> Published:
     """Write what is made from the records."""
     rows, border = results.ordered(what.labels), results.luma_border
     what = replace(what, facts=[*what.facts, *uneven(rows)])
@@ -36,6 +48,7 @@ def publish(results: Results, what: Summary) -> None:
         if panels:
             save_png(_stacked(panels), results.folder / "trace.kernels.png")
     write_atomic(results.folder / "report.html", page(results, rows, what, drawn))
+    return Published(what.tables(rows, border), what.words(rows, border), means_of(rows))
 
 
 def _stacked(panels: list[np.ndarray]) -> np.ndarray:

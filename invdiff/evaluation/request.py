@@ -55,7 +55,7 @@ def prepare(
 def find_kernels(text: str, operator: Degradation) -> tuple[KernelSet, str]:
     """A set of kernels and its label, from a registered name or from a file or folder."""
     if not isinstance(operator.parameters, KernelSpace):
-        raise InvdiffError(f"--kernels {text}: the recipe's operator has no kernel")
+        raise InvdiffError(f"--kernels {text}: the recipe's operator has no kernel; leave the option out")
     kinds, path = installed().kinds("kernels"), Path(text)
     if label_and_changes(text)[0] not in kinds and (path.exists() or path.suffix.lower() in KERNEL_SUFFIXES):
         return FileKernels(path, operator), path.name if path.stem in (*kinds, OWN) else path.stem

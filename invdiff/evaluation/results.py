@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import InvdiffError
 from ..io.atomic import file_name, make_folder, write_atomic
-from ..io.plain import parse_json
+from ..io.plain import differences, parse_json
 from ..metrics.catalogue import METRICS
 
 FORMAT = 1
@@ -95,7 +95,8 @@ class Results:
             for part in ours:
                 both = [key for key in theirs[part] if key in ours[part] or part == "inputs"]
                 old, new = ({key: side[part].get(key) for key in both} for side in (theirs, ours))
-                difference = difference or _first_difference(old, new, part)
+                first = next((f"{d.key}: {d.before}, now {d.now}" for d in differences(old, new, part)), "")
+                difference = difference or first
             if difference:
                 raise InvdiffError(
                     f"{self.folder}: holds results of {theirs.get('recipe')} with other settings ({difference}): "
@@ -161,7 +162,9 @@ def read_csv(path: Path) -> list[Row]:
                 Row(Place(*(_from_text(r[k]) for k in KEYS)), "", {n: r[n] for n in METRICS if r[n]}) for r in reader
             ]
     except (OSError, ValueError, KeyError, csv.Error):
-        raise InvdiffError(f"{path}: not readable as a results.csv") from None
+        raise InvdiffError(
+            f"{path}: not readable as a results.csv; 'invdiff eval' into its folder writes it anew"
+        ) from None
 
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
@@ -200,17 +203,3 @@ def _numbers(found: Mapping[str, Any], whole: Sequence[str] = ()) -> dict[str, s
     for name in whole:
         int(numbers[name])
     return numbers
-
-
-def _first_difference(old: Any, new: Any, key: str = "") -> str:
-    """``sampler.steps: 5, now 10`` for the first place where two nests of JSON differ, or nothing."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in [*old, *(n for n in new if n not in old)]:
-            found = _first_difference(old.get(name), new.get(name), f"{key}.{name}".strip("."))
-            if found:
-                return found
-        return ""
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        pairs = (_first_difference(a, b, f"{key}.{i}") for i, (a, b) in enumerate(zip(old, new, strict=True)))
-        return next((found for found in pairs if found), "")
-    return "" if old == new else f"{key}: {json.dumps(old)}, now {json.dumps(new)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..errors import printable
 from ..metrics.catalogue import FID, METRICS, number, title
@@ -74,14 +75,23 @@ def paper_table(rows: Sequence[Row], luma_border: int, fid: Fid) -> Table:
 
 
 def full_table(rows: Sequence[Row], group: Group) -> Table:
-    """Every metric of one dataset under one set of kernels, a line a method."""
+    """Every metric of one dataset under one set of kernels, a line a metric: there are more of them than methods."""
     here = [r for r in rows if (r.place.dataset, r.place.kernels) == group]
-    shown = columns_of(here)
-    body = []
-    for method in methods_of(here):
-        mine = _of(here, group, method)
-        body.append([method, str(len(mine)), *(number(mean(mine, n), n) for n in shown)])
-    return Table(["method", "rows", *map(title, shown)], body)
+    methods = methods_of(here)
+    mine = [_of(here, group, method) for method in methods]
+    body = [[title(name), *(number(mean(own, name), name) for own in mine)] for name in columns_of(here)]
+    return Table(["metric", *methods], [["rows", *(str(len(own)) for own in mine)], *body])
+
+
+def means_of(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """What the tables are made of, as plain data: a record for each dataset, set of kernels and method."""
+    found = []
+    for dataset, kernels in groups_of(rows):
+        for method in methods_of(rows):
+            mine = _of(rows, (dataset, kernels), method)
+            means = {name: mean(mine, name) for name in columns_of(mine)}
+            found.append({"dataset": dataset, "kernels": kernels, "method": method, "rows": len(mine), **means})
+    return [record for record in found if record["rows"]]
 
 
 def _of(rows: Sequence[Row], group: Group, method: str) -> list[Row]:

@@ -93,7 +93,9 @@ def make_folder(path: Path) -> Path:
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
-        raise InvdiffError(f"{path}: cannot write to this folder ({error.strerror or error})") from None
+        raise InvdiffError(
+            f"{path}: cannot write to this folder ({error.strerror or error}); choose another with -o"
+        ) from None
     return path
 
 

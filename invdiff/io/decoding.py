@@ -71,7 +71,7 @@ def _no_picture(path: Path) -> str:
         (".svg", ".pdf", ".eps"): "render it to PNG",
     }
     advice = next((words for suffixes, words in known.items() if path.suffix.lower() in suffixes), "")
-    return "not a picture that can be read" + (f": {advice}" if advice else "")
+    return f"not a picture that can be read: {advice or 'if another program opens it, save it there as PNG'}"
 
 
 def _refuse_bomb(width: int, height: int) -> None:

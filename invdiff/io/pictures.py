@@ -94,19 +94,14 @@ class Photo:
 
     def to_array(self) -> np.ndarray:
         """uint8, ``(H, W)``, ``(H, W, 2)``, ``(H, W, 3)`` or ``(H, W, 4)`` with alpha last."""
-        array = (self._planes().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        array = eight_bit(self._planes())
         return array[..., 0] if array.shape[-1] == 1 else array
 
     def to_array_like(self, other: np.ndarray) -> np.ndarray:
         """An array of another one's dtype, and flat where that one is."""
-        array = self._planes().permute(1, 2, 0).double().numpy()
-        if other.ndim == 2:
-            array = array[..., 0]
-        if other.dtype == bool:
-            return array >= 0.5
-        if np.issubdtype(other.dtype, np.integer):
-            return (array * np.iinfo(other.dtype).max).round().astype(other.dtype)
-        return array.astype(other.dtype)
+        planes = self._planes()
+        array = eight_bit(planes) if other.dtype == np.uint8 else _of_dtype(planes, other.dtype)
+        return array[..., 0] if other.ndim == 2 else array
 
     def _planes(self) -> Tensor:
         """Channels as the picture has them, alpha last."""
@@ -118,6 +113,25 @@ class Photo:
         picture = Image.fromarray(self.to_array())
         picture.info.update(self.metadata.options())
         return picture
+
+
+def eight_bit(pixels: Tensor) -> np.ndarray:
+    """``(C, H, W)`` in [0, 1] as uint8 ``(H, W, C)``.
+
+    Every picture of 8 bits is rounded here, so that a file, a PIL image and an array of one result are the same: in
+    float32, since wider numbers would decide ties otherwise.
+    """
+    return (pixels.float().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+def _of_dtype(planes: Tensor, dtype: np.dtype) -> np.ndarray:
+    """``(C, H, W)`` in [0, 1] as ``(H, W, C)``: whole levels of wider integers, bool, or floats."""
+    array = planes.permute(1, 2, 0).double().numpy()
+    if np.issubdtype(dtype, np.bool_):
+        return array >= 0.5
+    return (
+        (array * np.iinfo(dtype).max).round().astype(dtype) if np.issubdtype(dtype, np.integer) else array.astype(dtype)
+    )
 
 
 def from_array(array: np.ndarray) -> Photo:

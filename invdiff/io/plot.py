@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -29,14 +30,12 @@ def plot(curves: Mapping[str, Sequence[tuple[int, float]]], heading: str) -> str
         f'font-family="sans-serif" font-size="12"><title>{escape(heading)} over steps</title>',
         f'<text x="{_LEFT}" y="20" font-size="14" fill="currentColor">{escape(heading)}</text>',
     ]
-    for i in range(5):
-        value = low + (high - low) * i / 4
+    for value, text in _ticks(low, high):
         parts.append(
             f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="#8884"/>'
-            f'<text x="{_LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end" fill="currentColor">{value:.4g}</text>'
+            f'<text x="{_LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end" fill="currentColor">{text}</text>'
         )
-    ticks = sorted({round(1 + (last - 1) * i / 5) for i in range(6)})
-    for step in ticks:
+    for step in _steps_to_name(last):
         place = f'x="{x(step):.1f}" y="{_HEIGHT - _BOTTOM + 18}"'
         parts.append(f'<text {place} text-anchor="middle" fill="currentColor">{step}</text>')
     middle = _LEFT + width / 2
@@ -53,3 +52,24 @@ def plot(curves: Mapping[str, Sequence[tuple[int, float]]], heading: str) -> str
             f'stroke-width="2"{dash}/><text x="{_LEFT + 36}" y="{base}" fill="currentColor">{escape(method)}</text>'
         )
     return "".join([*parts, "</svg>\n"])
+
+
+def _round_step(least: float) -> float:
+    """The smallest of 1, 2 and 5 times a power of ten that is not below ``least``."""
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
+
+
+def _ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """Round values between two, three to six of them, each as it is written: as many digits as tell them apart."""
+    step = _round_step((high - low) / 5)
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [(n * step, f"{n * step:.{digits}f}") for n in range(first, last + 1)]
+
+
+def _steps_to_name(last: int) -> list[int]:
+    """The first step, the last, and round ones between them, none so near to an end that their numbers touch."""
+    every = max(1, round(_round_step(last / 5)))
+    between = [step for step in range(every, last, every) if step > 1 and last - step >= every / 2]
+    return sorted({1, *between, last})

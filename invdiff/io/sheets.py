@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .atomic import write_atomic
-from .pictures import save_png
+from .pictures import eight_bit, save_png
 
 _GAP = 8
 
@@ -41,7 +41,7 @@ def comparison(panels: list[tuple[Tensor, Tensor | None]]) -> np.ndarray:
     height = panels[0][0].shape[-2]
     columns: list[np.ndarray] = []
     for image, kernel in panels:
-        picture = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy().copy()
+        picture = eight_bit(image).copy()
         if kernel is not None:
             inset = kernel_picture(kernel, min(picture.shape[:2]) // 4)
             if inset.shape[0] + 2 <= min(picture.shape[:2]):

@@ -28,7 +28,9 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
             raise WeightsError(
                 f"{path}: this is a pickle (.pt, .pth), which is never loaded: convert it with 'invdiff weights import'"
             ) from None
-        raise WeightsError(f"{path}: not a readable safetensors file ({one_line(error)})") from None
+        raise WeightsError(
+            f"{path}: not a readable safetensors file ({one_line(error)}); copy it again, or name another"
+        ) from None
 
 
 def _is_pickle(path: Path) -> bool:

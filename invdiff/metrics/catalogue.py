@@ -12,12 +12,14 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric. ``{border}`` in the convention stands for the pixels that luma metrics leave out."""
+    """One metric. ``meaning`` is what it says, for whoever meets the word for the first time; ``convention`` how it is
+    computed, where ``{border}`` stands for the pixels that luma metrics leave out."""
 
     name: str
     title: str
     better: Literal["higher", "lower", "neither"]
     digits: int
+    meaning: str
     convention: str
     unit: str = ""
 
@@ -30,6 +32,10 @@ class Metric:
     def heading_with_unit(self) -> str:
         """The title with its unit, in letters that any terminal has."""
         return f"{self.title} ({self.unit})" if self.unit else self.title
+
+    def explained(self, border: int) -> str:
+        """What it says and how it is computed."""
+        return f"{self.meaning} ({self.convention.format(border=border)})"
 
     def number(self, value: float | None) -> str:
         """A value as tables write it; nothing for none."""
@@ -44,28 +50,96 @@ _SHIFT = "after the best shift by whole pixels"
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("psnr_y", "PSNR-Y", "higher", 2, _LUMA, "dB"),
-        Metric("psnr_rgb", "PSNR-RGB", "higher", 2, "three channels, whole picture, 8-bit output", "dB"),
-        Metric("psnr_rgb_shifted", "PSNR-RGB, shifted", "higher", 2, f"{_SHIFT}, 8 at most, 8 inside the border", "dB"),
-        Metric("ssim_y", "SSIM-Y", "higher", 4, f"{_LUMA}; a Gaussian window of 1.5 pixels"),
-        Metric("lpips_vgg", "LPIPS-VGG", "lower", 4, _LPIPS),
-        Metric("lpips_alex", "LPIPS-Alex", "lower", 4, _LPIPS),
-        Metric("kernel_l1", "kernel L1", "lower", 3, "sum of absolute differences of kernels of unit sum, 0 to 2"),
-        Metric("kernel_l1_shifted", "kernel L1, shifted", "lower", 3, f"the same {_SHIFT}"),
+        Metric(
+            "psnr_y",
+            "PSNR-Y",
+            "higher",
+            2,
+            "how near the brightness is to the truth's: 6 dB more is half the error",
+            _LUMA,
+            "dB",
+        ),
+        Metric(
+            "psnr_rgb",
+            "PSNR-RGB",
+            "higher",
+            2,
+            "how near the colours are to the truth's: 6 dB more is half the error",
+            "three channels, whole picture, 8-bit output",
+            "dB",
+        ),
+        Metric(
+            "psnr_rgb_shifted",
+            "PSNR-RGB, shifted",
+            "higher",
+            2,
+            "how near the colours are to the truth's, wherever the picture as a whole has moved",
+            f"{_SHIFT}, 8 at most, 8 inside the border",
+            "dB",
+        ),
+        Metric(
+            "ssim_y",
+            "SSIM-Y",
+            "higher",
+            4,
+            "how alike the structure is to the truth's, from 0 to 1 for the truth itself",
+            f"{_LUMA}; a Gaussian window of 1.5 pixels",
+        ),
+        Metric(
+            "lpips_vgg",
+            "LPIPS-VGG",
+            "lower",
+            4,
+            "how different it looks from the truth, as a network fitted to people's judgement sees it; 0 is the same",
+            _LPIPS,
+        ),
+        Metric(
+            "lpips_alex",
+            "LPIPS-Alex",
+            "lower",
+            4,
+            "how different it looks from the truth, as a smaller such network sees it; 0 is the same",
+            _LPIPS,
+        ),
+        Metric(
+            "kernel_l1",
+            "kernel L1",
+            "lower",
+            3,
+            "how far the estimated kernel is from the true one: 0 the same, 2 nothing in common",
+            "sum of absolute differences of kernels of unit sum, 0 to 2",
+        ),
+        Metric(
+            "kernel_l1_shifted",
+            "kernel L1, shifted",
+            "lower",
+            3,
+            "how far the estimated kernel is from the true one, wherever it stands: 0 the same, 2 nothing in common",
+            f"the same {_SHIFT}",
+        ),
         Metric(
             "kernel_psnr_shifted",
             "kernel PSNR, shifted",
             "higher",
             1,
+            "how near the estimated kernel is to the true one, as a picture",
             f"{_SHIFT}; the peak is the true kernel's largest value",
             "dB",
         ),
-        Metric("kernel_mnc", "MNC", "higher", 3, "maximum normalised cross-correlation of the kernels"),
+        Metric(
+            "kernel_mnc",
+            "MNC",
+            "higher",
+            3,
+            "how alike the two kernels are in shape, 1 for the same, wherever they stand",
+            "maximum normalised cross-correlation of the kernels",
+        ),
         Metric(
             "lr_psnr",
             "LR-PSNR",
             "higher",
             1,
+            "whether the estimated kernel and the true one make the same photo of the true picture",
             "the truth degraded with the estimated kernel against the truth degraded with its own",
             "dB",
         ),
@@ -74,17 +148,49 @@ METRICS = {
             "residual, true kernel",
             "neither",
             4,
+            "what of the photo the result leaves unexplained, with the true kernel: as much as the noise is right",
             "root mean square of y - A(x), x unrounded, to compare with that of noise and rounding",
         ),
-        Metric("residual_own_rms", "residual, own kernel", "neither", 4, "the same with the estimated kernel"),
-        Metric("noise_rms", "noise", "neither", 4, "root mean square of noise and rounding, as made"),
-        Metric("seconds", "seconds", "neither", 2, "restoring alone"),
+        Metric(
+            "residual_own_rms",
+            "residual, own kernel",
+            "neither",
+            4,
+            "what of the photo the result leaves unexplained, with its own kernel: as much as the noise is right",
+            "root mean square of y - A(x) with the estimated kernel, x unrounded",
+        ),
+        Metric(
+            "noise_rms",
+            "noise",
+            "neither",
+            4,
+            "how large the noise in the photo is: a residual much below it has fitted the noise",
+            "root mean square of noise and rounding, as made",
+        ),
+        Metric("seconds", "seconds", "neither", 2, "how long it took", "restoring alone"),
     )
 }
 """Every metric of one result, in the order of tables."""
 
-FID = Metric("fid", "FID", "lower", 2, "Inception's last pool, 2048 features; biased upwards where pictures are few")
+FID = Metric(
+    "fid",
+    "FID",
+    "lower",
+    2,
+    "how different all the pictures together are from natural ones, to a network; 0 for the true ones",
+    "Inception's last pool, 2048 features; biased upwards where pictures are few",
+)
 """Of a method's pictures together, not of one."""
+
+RESIDUAL = Metric(
+    "residual",
+    "residual",
+    "neither",
+    4,
+    "what of the photo the result leaves unexplained: 0.0039 is one level of 255; as much as the noise is right",
+    "root mean square of y - A(x) on [0, 1], with the parameters it was restored with",
+)
+"""Of a run, where no truth is known."""
 
 
 def title(name: str) -> str:

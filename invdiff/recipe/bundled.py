@@ -40,5 +40,5 @@ def find_recipe(recipe: str | os.PathLike[str]) -> Path:
     if something:  # a folder, say: reading it tells why it is no recipe
         return path
     if path.suffix or path.name != os.fspath(recipe):  # it was meant as a path
-        raise RecipeError(f"{path}: no such recipe")
+        raise RecipeError(f"{path}: no such recipe; 'invdiff recipes' lists those that come along")
     raise RecipeError(f"{path}: no such recipe{suggest(path.name, known)}")

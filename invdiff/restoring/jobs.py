@@ -59,7 +59,8 @@ def with_references(jobs: Sequence[Job], folder: Path, scale: int) -> list[Job]:
 
     matched = [replace(job, reference=found(job)) for job in jobs]
     if not any(job.reference for job in matched):
-        raise InvdiffError(f"--reference {folder}: no picture there has the name of an input, such as {jobs[0].stem}")
+        lacking = f"no picture there has the name of an input, such as {jobs[0].stem}"
+        raise InvdiffError(f"--reference {folder}: {lacking}; give the clean ones the inputs' names")
     return matched
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -15,8 +13,8 @@ import torch
 from PIL import Image
 
 from ..io.atomic import write_atomic
-from ..io.plain import parse_json
-from ..metrics.catalogue import METRICS, conventions
+from ..io.plain import as_json, parse_json, plain_data
+from ..metrics.catalogue import METRICS, RESIDUAL, conventions
 
 
 def versions() -> dict[str, str]:
@@ -35,7 +33,7 @@ def conventions_of(entries: Sequence[Mapping[str, Any]], border: int) -> dict[st
     """What the numbers of these entries mean, by name; a ``_baseline`` follows the same convention."""
     there = {name for entry in entries for name in entry.get("metrics") or {}}
     found = conventions([name for name in METRICS if name in there], border)
-    return {**found, "residual": "root mean square of y - A(x) on [0, 1], with the parameters it was restored with"}
+    return {**found, RESIDUAL.name: RESIDUAL.convention}
 
 
 def read_entries(path: Path, settings: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], bool]:
@@ -54,12 +52,12 @@ def read_entries(path: Path, settings: Mapping[str, Any]) -> tuple[dict[str, dic
     if not isinstance(images, list):
         return {}, False
     theirs = report.get("settings")
-    others = {} if theirs == _plain(settings) else {"settings": theirs}
-    entries = {e["stem"]: {**others, **e} for e in images if _is_entry(e)}
+    others = {} if theirs == plain_data(settings) else {"settings": theirs}
+    entries = {e["stem"]: {**others, **e} for e in images if is_entry(e)}
     return entries, len(entries) == len(images)
 
 
-def _is_entry(found: Any) -> bool:
+def is_entry(found: Any) -> bool:
     """A failure, or a result with the numbers that tables are made of."""
     if not isinstance(found, dict) or not isinstance(found.get("stem"), str):
         return False
@@ -73,14 +71,4 @@ def _is_entry(found: Any) -> bool:
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
     """Write ``report.json`` atomically; numbers that JSON has no word for become null."""
-    write_atomic(path, json.dumps(_plain(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    write_atomic(path, as_json(report) + "\n")

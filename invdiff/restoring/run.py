@@ -14,10 +14,10 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import ImageError, explained
+from ..errors import ImageError, InvdiffError, explained
 from ..io.atomic import make_folder
 from ..io.decoding import load
-from ..io.pictures import Photo, sample_photo
+from ..io.pictures import Photo, eight_bit, sample_photo, save_png
 from ..io.progress import Event, Tell, nobody
 from ..metrics.lpips import LPIPS
 from ..metrics.result import border_of
@@ -43,6 +43,8 @@ class RunOptions:
     lpips: LPIPS | None = None
     force: bool = False
     """Restore again what is already done."""
+    preview: bool = False
+    """Keep ``<stem>.preview.png`` at what the last step arrived at, until the picture is done."""
     debug: bool = False
 
 
@@ -80,6 +82,10 @@ class Run:
     ) -> None:
         self.pipeline, self.jobs, self.folder = pipeline, list(jobs), make_folder(folder)
         self.options, self.recipe = options, recipe
+        stems = {job.stem for job in self.jobs}
+        both = [stem for stem in stems if options.preview and f"{stem}.preview" in stems]
+        if both:
+            raise InvdiffError(f"{both[0]}.preview.png: is an input's result, too; leave --preview out")
         self.outcomes: list[Outcome] = []
         self.report_path = self.folder / "report.json"
         self.entries, whole = read_entries(self.report_path, pipeline.identity)
@@ -99,6 +105,9 @@ class Run:
 
             def on_step(record: StepRecord, job: Job = job, before: int = number * self.steps) -> None:
                 tell(Event(before + record.index + 1, total, job.stem))
+                if self.options.preview:
+                    shown = self.pipeline.degradation.frame(record.x0)[0].cpu()
+                    save_png(eight_bit(shown), self._preview(job))
 
             failure = ""
             try:
@@ -110,12 +119,18 @@ class Run:
                 outcome = Outcome({"stem": job.stem, "input": job.input, "error": explained(error)})
                 text = outcome.entry["error"]
                 failure = text if job.input in text else f"{job.input}: {text}"
+            finally:
+                if self.options.preview:
+                    self._preview(job).unlink(missing_ok=True)
             self.outcomes.append(outcome)
             self.entries[job.stem] = outcome.entry
             self.write()
             several = len(self.jobs) > 1 and not failure
             line = f"{job.stem}: {outcome.entry['seconds']:.1f} s, {number + 1} of {len(self.jobs)}" if several else ""
             tell(Event((number + 1) * self.steps, total, job.stem, failure=failure, line=line))
+
+    def _preview(self, job: Job) -> Path:
+        return self.folder / f"{job.stem}.preview.png"
 
     def _take_up_report(self) -> None:
         """Entries of earlier runs: another one may have written here since this one was made."""
@@ -187,7 +202,7 @@ class Run:
             return Measurement(photo, clean=None if job.reference is None else self._clean(job.reference, job, photo))
         photo = photo.to_degrade(operator.scale, self.options.crop)
         if not min(photo.pixels.shape):
-            raise ImageError(f"{job.input}: too small to be degraded by {operator.scale}")
+            raise ImageError(f"{job.input}: too small to be degraded by {operator.scale}; give a larger picture")
         y, parameters = self.pipeline.synthesize(photo.pixels)
         return Measurement(photo.restored(y), photo.pixels, operator.frame(photo.pixels), parameters)
 
@@ -199,7 +214,9 @@ class Run:
         extra = [have - want for have, want in zip(clean.shape[-2:], size, strict=True)]
         if not all(0 <= e < scale for e in extra):
             have, want = f"{clean.shape[-1]}x{clean.shape[-2]}", f"{size[1]}x{size[0]}"
-            raise ImageError(f"{reference}: the reference is {have}, the result of {job.input} is {want}")
+            raise ImageError(
+                f"{reference}: the reference is {have}, the result of {job.input} is {want}; give one of that size"
+            )
         return clean[:, : size[0], : size[1]]
 
     def _key(self, measurement: Measurement) -> str:

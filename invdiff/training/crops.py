@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import ImageError, TrainingError
 from ..io.decoding import list_pictures, load
+from ..io.pictures import eight_bit
 from ..seeds import Stream
 
 _CACHE_BYTES = 4 << 30
@@ -25,7 +26,7 @@ def find_photos(folders: Sequence[str]) -> list[Path]:
     for folder in folders:
         place = Path(folder).expanduser()
         if not place.is_dir():
-            raise TrainingError(f"{folder}: no such folder")
+            raise TrainingError(f"{folder}: no such folder; --data names folders of photos")
         found += list_pictures(place, recursive=True)
     return found
 
@@ -63,7 +64,7 @@ class PhotoCrops:
         if index in self._kept:
             return self._kept[index]
         pixels = load(self.files[index]).pixels
-        photo = Image.fromarray((pixels * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+        photo = Image.fromarray(eight_bit(pixels))
         if min(photo.size) < self.crop:
             raise ImageError(f"{self.files[index]}: {photo.width}x{photo.height} is smaller than a crop of {self.crop}")
         size = 3 * photo.width * photo.height

@@ -39,6 +39,9 @@ from .validation import Validation
 
 _FUSED = ("cpu", "cuda", "mps")  # where torch has Adam in one call
 
+WEIGHTS = "weights.safetensors"
+"""The averaged weights of a run, in its folder."""
+
 
 class Trainer:
     """One run in one folder: ``checkpoint.safetensors``, ``weights.safetensors`` (EMA) and ``log.jsonl``.
@@ -111,7 +114,7 @@ class Trainer:
     @property
     def weights(self) -> Path:
         """Where the averaged weights are kept; cooled ones have a name of their own."""
-        return self.folder / ("cooled.safetensors" if self.cooling else "weights.safetensors")
+        return self.folder / ("cooled.safetensors" if self.cooling else WEIGHTS)
 
     def cool_down(self, steps: int) -> None:
         """End a run well: let the rate fall to nothing over so many steps, from where the run stands.
@@ -120,7 +123,8 @@ class Trainer:
         interrupted goes on.
         """
         if self.settings.decay == "cosine":
-            raise TrainingError("--cooldown: a rate that falls by 'decay: cosine' has cooled down by itself at the end")
+            cooled = "a rate that falls by 'decay: cosine' has cooled down by itself at the end"
+            raise TrainingError(f"--cooldown: {cooled}; leave the option out")
         begun = self.step
         self.settings = self.settings.model_copy(update={"steps": begun + steps, "cooldown": steps})
         self.cooling = True
@@ -167,7 +171,7 @@ class Trainer:
     def resume(self) -> None:
         """Take up the folder's checkpoint: the run goes on as if it had never stopped."""
         if not self.checkpoint.exists():
-            raise TrainingError(f"{self.checkpoint}: no checkpoint to resume from")
+            raise TrainingError(f"{self.checkpoint}: no checkpoint to resume from; leave --resume out to begin")
         tensors, header = read_tensors(self.checkpoint)
         if header.get("identity") != self.identity:
             raise TrainingError(f"{self.checkpoint}: belongs to a run with other settings; use another folder")
@@ -262,11 +266,13 @@ class Trainer:
             }
         )
         note = f"image {image:.4f}  parameters {parameter:.4f}  {rate:.1f} img/s"
-        self._tell(tell, note)
+        self._tell(tell, note, _time((settings.steps - self.step) * settings.batch / rate))
 
-    def _tell(self, tell: Tell, note: str) -> None:
+    def _tell(self, tell: Tell, note: str, left: str = "") -> None:
+        """``left``, the time to the end, is for logs: a progress bar has its own."""
         steps = self.settings.steps
-        tell(Event(self.step, steps, "training", note, line=f"step {self.step}/{steps}  {note}"))
+        line = f"step {self.step}/{steps}  {note}" + (f" about {left} left" if left else "")
+        tell(Event(self.step, steps, "training", note, line=line))
 
     def _validate(self, validation: Validation, tell: Tell) -> None:
         """Measure the averaged weights, keep them if they are the best so far, draw the curve."""
@@ -336,3 +342,11 @@ def _chunks(numbers: list[int], parts: int) -> list[list[int]]:
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _time(seconds: float) -> str:
+    """A duration as people say it; nothing for none."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds > 1.5 * length:
+            return f"{seconds / length:.{1 if unit == 'h' else 0}f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 0.5 else ""

@@ -86,6 +86,38 @@ def test_refused(refused, places, command, expected):
     assert not places["out"].exists() or not list(places["out"].iterdir())
 
 
+# What to do, where the line would not be enough without it: how it ends.
+REMEDIES = {
+    "missing recipe": ("run {none}.yaml", "'invdiff recipes' lists those that come along"),
+    "recipe by name": ("run blindsr_x5", "(did you mean 'blindsr_x4'?)"),
+    "no recipe": ("run", "'invdiff run --help' says how"),
+    "unknown option": ("run {recipe} --sead 3", "'invdiff run --help' says how"),
+    "unknown device": ("train {recipe} -o {out} --device gpu", "'invdiff train --help' says how"),
+    "unknown command": ("restore {recipe}", "'invdiff --help' says how"),
+    "output is a file": ("run {recipe} -o {file}", "choose another with -o"),
+    "pickle weights": ("run {recipe} --set prior.weights={pickle}", "convert it with 'invdiff weights import'"),
+    "truncated weights": ("run {recipe} --set prior.weights={cut}", "copy it again, or name another"),
+    "train without a section": ("train {recipe} -o {out}", "'invdiff recipes' lists those that have"),
+    "no recipes in a folder": ("eval {empty} {photos} -o {out}", "name one, or a folder with some"),
+    "photos that are no folder": ("train {training} -o {out} --data {none}", "--data names folders of photos"),
+    "nothing to resume": ("train {training} -o {out} --data {photos} --resume", "leave --resume out to begin"),
+    "reference of others": ("run {recipe} -i {photo} --reference {other}", "give the clean ones the inputs' names"),
+    "compare nothing": ("compare {none} {out}", "give two folders that 'invdiff run' or 'invdiff eval' wrote"),
+    "compare no results": ("compare {photos} {empty}", "give a folder that it wrote"),
+}
+
+
+@pytest.mark.parametrize(("command", "ending"), REMEDIES.values(), ids=REMEDIES.keys())
+def test_a_refusal_ends_with_what_to_do(refused, places, recipe, picture, tmp_path, monkeypatch, command, ending):
+    monkeypatch.chdir(tmp_path)
+    other = picture("other.png", folder=tmp_path / "other").parent
+    training = recipe(
+        ("seed: 3", "seed: 3\ntrain: {crop: 32}"), (", weights: WEIGHTS", ", scale: 4"), name="train.yaml"
+    )
+    message = refused(*(word.format(**places, other=other, training=training) for word in command.split()))
+    assert message.endswith(ending)
+
+
 @pytest.mark.parametrize("command", ["run", "train"])
 def test_device_that_is_not_there(refused, recipe, picture, tmp_path, command):
     if torch.cuda.is_available():
@@ -96,7 +128,7 @@ def test_device_that_is_not_there(refused, recipe, picture, tmp_path, command):
     if command == "train":
         path = recipe(train, ("weights: WEIGHTS", "network: {preset: small}"))
     message = refused(command, path, "-o", tmp_path / "out", "--device", "cuda", *given)
-    assert message == "--device cuda: no CUDA device here"
+    assert message == "--device cuda: no CUDA device here; --device auto takes what there is"
 
 
 def test_bad_pictures_fail_and_the_others_are_done(recipe, cli, damaged, tmp_path, report):
@@ -217,7 +249,7 @@ def test_training_on_photos_that_do_not_serve(refused, training, picture, tmp_pa
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "x.png").write_text("hello")
     message = refused("train", training, "-o", tmp_path / "b", "--data", tmp_path / "text", "--quiet")
-    assert message.endswith(f"{tmp_path / 'text' / 'x.png'}: not a picture that can be read")
+    assert f"{tmp_path / 'text' / 'x.png'}: not a picture that can be read: " in message
 
 
 @pytest.mark.parametrize("crop", [30, 36])  # not of the scale; of the scale, not of the network's 16
@@ -234,7 +266,7 @@ def test_training_error_beside_the_progress_bar_is_one_line(refused, training, p
 def test_training_of_a_recipe_without_train_section(refused, recipe, photos, tmp_path):
     path = recipe()
     message = refused("train", path, "-o", tmp_path / "a", "--data", photos)
-    assert message == f"{path}: the recipe has no 'train' section"
+    assert message == f"{path}: the recipe has no 'train' section; 'invdiff recipes' lists those that have"
 
 
 def test_training_prior_of_another_kernel_size_is_refused(refused, training, photos, tmp_path):

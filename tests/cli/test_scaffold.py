@@ -11,25 +11,64 @@ from pathlib import Path
 import pytest
 import yaml
 
+BASES = {"operator": "Degradation[{}Settings]", "prior": "DenoiserPrior", "guidance": "Guidance[{}Settings]"}
+KEYS = {"operator": "degradation", "prior": "prior", "guidance": "guidance"}
 
-@pytest.mark.parametrize(("name", "cls"), [("haze", "Haze"), ("two_blurs", "TwoBlurs"), ("x2", "X2"), ("no", "No")])
-def test_writes_a_package_that_passes_its_tests(cli, tmp_path, name, cls):
+
+@pytest.mark.parametrize(
+    ("role", "name", "cls"),
+    [
+        ("operator", "haze", "Haze"),
+        ("operator", "two_blurs", "TwoBlurs"),
+        ("operator", "x2", "X2"),
+        ("prior", "no", "No"),
+        ("guidance", "steep", "Steep"),
+    ],
+)
+def test_writes_a_package_that_passes_its_tests(cli, tmp_path, role, name, cls):
     folder = tmp_path / "package"
-    result = cli("new-plugin", name, "-o", folder)
+    result = cli("new-plugin", name, "-o", folder, *([] if role == "operator" else [f"--{role}"]))
     assert (result.code, result.err) == (0, "")
     assert f"invdiff check {name}" in result.out
     assert not [p for p in folder.rglob("*") if "$" in p.name or (p.is_file() and "$" in p.read_text())]
     project = tomllib.loads((folder / "pyproject.toml").read_text())
     assert project["project"]["entry-points"]["invdiff"] == {name: f"invdiff_{name}"}
     assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == [f"invdiff_{name}"]
-    assert f"class {cls}(Degradation[{cls}Settings])" in (folder / f"invdiff_{name}" / "operator.py").read_text()
-    assert yaml.safe_load((folder / "recipes" / f"{name}.yaml").read_text())["degradation"]["kind"] == name
+    assert f"class {cls}({BASES[role].format(cls)})" in (folder / f"invdiff_{name}" / f"{role}.py").read_text()
+    used = yaml.safe_load((folder / "recipes" / f"{name}.yaml").read_text())[KEYS[role]]
+    assert (used[0] if role == "guidance" else used)["kind"] == name
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
     # It is found where it lies, also where the suite around this runs with a safe path.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "passed" in done.stdout
+
+
+@pytest.mark.parametrize("role", ["prior", "guidance"])
+def test_its_recipe_restores(cli, site, report, tmp_path, role):
+    """As it is written, found as installed packages are; and ``plugins`` says what its class says."""
+    folder = tmp_path / "package"
+    assert cli("new-plugin", "thing", f"--{role}", "-o", folder).code == 0
+    (folder / "invdiff_thing").rename(site / "planted_thing")
+    for file in (site / "planted_thing").glob("*.py"):
+        file.write_text(file.read_text().replace("invdiff_thing", "planted_thing"))
+    info = site / "thing-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: thing\nVersion: 0.1\n")
+    (info / "entry_points.txt").write_text("[invdiff]\nthing = planted_thing\n")
+    (line,) = [line for line in cli("plugins").out.splitlines() if " thing " in line]
+    assert (
+        line.split("0.1", 1)[1].strip()
+        == {
+            "prior": "A local Wiener filter: a denoiser without weights",
+            "guidance": "A step of steepest descent on the residual, for linear operators",
+        }[role]
+    )
+    done = cli("run", folder / "recipes" / "thing.yaml", "-o", tmp_path / "out", "--set", "input.crop=64", "--quiet")
+    assert done.code == 0, done.err
+    (metrics,) = [entry["metrics"] for entry in report(tmp_path / "out").values()]
+    assert metrics["psnr_rgb"] > metrics["psnr_rgb_baseline"] + 0.5
 
 
 def test_default_folder(cli, tmp_path, monkeypatch):

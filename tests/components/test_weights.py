@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 import safetensors
@@ -174,7 +176,40 @@ def test_settings_that_agree_are_accepted(recipe, cli, tmp_path, agreed):
 
 def test_recipe_without_weights(recipe, refused):
     path = recipe((", weights: WEIGHTS", ""))
-    assert refused("run", path).startswith(f"{path}:10: prior: names no weights")
+    message = refused("run", path)
+    assert message.startswith(f"{path}:10: prior: names no weights")
+    assert message.endswith(
+        "'invdiff train RECIPE --data PHOTOS -o runs/tiny' makes them, "
+        "then --set prior.weights=runs/tiny/weights.safetensors"
+    )
+
+
+def test_weights_that_a_training_makes(recipe, refused, tmp_path):
+    """The error ends in the command: with the recipe itself, or with one in train/ beside it of the folder's name."""
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "wide.yaml").touch()
+    for weights, section, name in (
+        ("runs/some/wide/weights.safetensors", "", tmp_path / "train" / "wide.yaml"),
+        ("runs/some/narrow/weights.safetensors", "", "RECIPE"),
+        ("runs/some/narrow/weights.safetensors", "\ntrain: {crop: 32}", tmp_path / "tiny.yaml"),
+    ):
+        path = recipe(("seed: 3", f"seed: 3{section}"), weights=weights)
+        folder = weights.removesuffix("/weights.safetensors")
+        for command in (("run", path), ("info", path), ("eval", path, path.parent, "-o", tmp_path / "out")):
+            (path.parent / "a.png").touch()
+            assert refused(*command).endswith(f"; 'invdiff train {name} --data PHOTOS -o {folder}' makes them")
+
+
+def test_the_ablations_say_how_their_networks_are_made(refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where nobody has trained them
+    folder = Path(__file__).resolve().parents[2] / "recipes" / "ablations"
+    if not folder.is_dir():
+        pytest.skip("not in a checkout")
+    for path in sorted(folder.glob("*.yaml")):
+        command = refused("info", path).rpartition("; ")[2]
+        made = re.fullmatch(r"'invdiff train (\S+) --data PHOTOS -o (runs/ablations/\w+)' makes them", command)
+        assert made, command
+        assert Path(made[1]).is_file()
 
 
 BUNDLE = """

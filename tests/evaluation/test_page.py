@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import html
 import io
 import json
@@ -15,6 +16,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from PIL import Image
+
+from invdiff.metrics.catalogue import METRICS
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -114,7 +117,8 @@ def test_how_many_pictures(cli, recipe, page, tmp_path):
 
 def test_the_table_is_the_summarys(page):
     text = page.read_text()
-    cells = [html.unescape(c) for c in re.findall(r"<t[hd](?: [^>]*)?>(.*?)</t[hd]>", text)]
+    found = re.findall(r"<t[hd](?: [^>]*)?>(.*?)</t[hd]>", text)
+    cells = [html.unescape(re.sub("<[^>]+>", "", cell)) for cell in found]
     lines = (page.parent / "summary.md").read_text().splitlines()
     rows = [line.strip("|").split("|") for line in lines if line.startswith("| ")]
     want = [cell.strip() for row in rows for cell in row]
@@ -141,6 +145,11 @@ out.same = stage.querySelector(".before").getBoundingClientRect().width ===
   stage.querySelector(".after:not([hidden])").getBoundingClientRect().width;
 out.width = document.documentElement.clientWidth;
 out.scroll = document.documentElement.scrollWidth;
+out.hidden = [...document.querySelectorAll(".wide")].filter(t => t.scrollWidth > t.clientWidth).length;
+const name = document.querySelector("td:first-child"), line = parseFloat(getComputedStyle(name).lineHeight);
+out.lines = Math.round(name.clientHeight / line);
+const second = document.querySelector("td:nth-child(2)");
+out.label = getComputedStyle(second, "::before").content;
 out.columns = getComputedStyle(document.querySelector(".pictures")).gridTemplateColumns.split(" ").length;
 out.plots = [...document.querySelectorAll(".plots svg")].map(s => s.getBoundingClientRect().width);
 out.requests = performance.getEntriesByType("resource").map(e => e.name).filter(n => !n.startsWith("data:"));
@@ -189,12 +198,40 @@ def test_in_a_browser(opened):
     assert found["requests"] == []
     assert found["columns"] > 1
     assert found["scroll"] <= found["width"]
+    assert found["hidden"] == 0  # every column of every table is on the page
+    assert found["lines"] == 1  # no name is cut in the middle of a word
+    assert found["label"] == "none"
 
 
 def test_on_a_phone(opened):
     found = opened(375)
     assert 350 <= found["width"] <= 375  # less a scroll bar
     assert found["scroll"] <= found["width"]  # tables scroll inside, the page does not
+    assert found["hidden"] == 0
+    assert "PSNR-Y" in found["label"]  # a line is a card, each number beside its heading
     assert found["columns"] == 1
     assert all(250 < width <= 375 for width in found["plots"])
     assert found["moved"] == "inset(0px 0px 0px 20%)"
+
+
+def test_begins_with_what_was_measured(cli, recipe, picture, tmp_path):
+    """What is left out is said, behind the tables: in a line before them if something failed."""
+    folder = tmp_path / "set"
+    picture("a.png", 64, 64, folder=folder)
+    (folder / "broken.png").write_text("no picture")
+    assert cli("eval", recipe(), folder, "-o", tmp_path / "out", "--quiet").code == 1
+    text = (tmp_path / "out" / "report.html").read_text()
+    table, words, left = (text.index(mark) for mark in ("<table>", '<dl class="words">', '<h2 id="left-out">'))
+    assert table < words < left < text.index("broken.png")
+    assert "lpips_vgg" not in text[:left]
+    assert '<a href="#left-out">1 failed</a>' in text[:table]
+
+
+def test_every_metric_is_explained(page):
+    text = html.unescape(page.read_text())
+    with (page.parent / "results.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    shown = [metric for name, metric in METRICS.items() if any(row[name] for row in rows)]
+    assert len(shown) > 8
+    for metric in shown:
+        assert f"<dt>{metric.title}</dt><dd>{metric.meaning} (" in text

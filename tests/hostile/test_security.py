@@ -49,7 +49,7 @@ def test_postscript_is_no_picture_whatever_it_is_called(cli, refused, recipe, tr
         assert result.code == 1
         assert "not a picture that can be read" in result.err
     message = refused("train", training, "--data", folder, "-o", tmp_path / "train", "--quiet")
-    assert message.endswith("not a picture that can be read")
+    assert "not a picture that can be read: " in message
     assert not ghostscript.exists()
 
 

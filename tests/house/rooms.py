@@ -17,7 +17,7 @@ ROOMS = {
     "guidance": ("`Guidance`, and the `Problem` it is asked about", {"degradation", "errors", "prior", "settings"}),
     "sampler": ("`step` and `sample`: the one loop", {"degradation", "guidance", "prior", "schedule", "settings"}),
     "tiling": ("any prior on any size", {"prior"}),
-    "method": ("`Restoration`, and `Method`: other ways to restore", {"degradation", "settings"}),
+    "method": ("`Restoration`, and `Method`: other ways to restore", {"degradation", "io", "metrics", "settings"}),
     "kernel_set": ("`KernelSet`: kernels to test with", {"degradation", "settings"}),
     "pipeline": (
         "`Pipeline`: parts, and pictures through them",
@@ -38,6 +38,10 @@ ROOMS = {
     "assembly": (
         "from a recipe to a pipeline, a trainer, a cost",
         {"components", "errors", "metrics", "pipeline", "prior", "recipe", "training"},
+    ),
+    "hub": (
+        "priors and recipes on a model hub",
+        {"assembly", "components", "errors", "io", "pipeline", "recipe"},
     ),
     "restoring": ("`invdiff run`", {"degradation", "errors", "io", "metrics", "pipeline", "sampler"}),
     "evaluation": (

@@ -1,5 +1,6 @@
 """Every command and code block of the README and the docs does what it says."""
 
+import importlib.util
 import inspect
 import os
 import re
@@ -41,8 +42,8 @@ def commands():
     lines = [line for page in pages for block in blocks(page, "sh") for line in block.splitlines()]
     lines += [line.lstrip("# ") for page in PAGES for line in page.read_text().splitlines() if page.suffix == ".yaml"]
     found = [re.split(r"\s{2,}|\s#", line.strip())[0] for line in lines if line.strip().startswith("invdiff ")]
-    # The ablations' networks are trained before they are evaluated.
-    return sorted(dict.fromkeys(found), key=lambda line: "recipes/ablations set5" in line)
+    # The ablations' networks are trained before they are evaluated, and what is compared is there before.
+    return sorted(dict.fromkeys(found), key=lambda line: "recipes/ablations set5" in line or " compare " in line)
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +127,17 @@ def test_python_of_the_readme(place, monkeypatch):
         exec(block, names)
         assert names["out"].image.size == size
         assert names["out"].parameters.sum() == pytest.approx(1, abs=1e-4)
+
+
+def test_python_of_the_notebooks(place, monkeypatch):
+    monkeypatch.chdir(place)
+    for block in blocks(ROOT / "docs" / "notebooks.md", "python"):
+        if "plot()" in block and importlib.util.find_spec("matplotlib") is None:
+            block = block.replace("figure", "# figure")
+        names = {}
+        exec(block, names)
+        assert names["out"].image.size == (128, 128)
+    assert (place / "shared" / "x4" / "README.md").exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs bash")

@@ -47,6 +47,12 @@ def test_the_reference():
     assert reference.PAGE.read_text(encoding="utf-8") == reference.page(), "python docs/make/reference.py"
 
 
+def test_the_glossary():
+    reference = script("reference")
+    text = reference.GLOSSARY.read_text(encoding="utf-8")
+    assert reference.glossary(text) == text, "python docs/make/reference.py"
+
+
 def test_every_setting_is_described():
     """In the reference and in the schema: docstrings become descriptions."""
     from invdiff.components.discovery import registry

@@ -16,7 +16,8 @@ from PIL import Image
 from invdiff.errors import ImageError
 from invdiff.io.atomic import make_folder, write_atomic
 from invdiff.io.decoding import list_pictures, load
-from invdiff.io.pictures import encode_png, from_array, from_pil, sample_photo, save_png
+from invdiff.io.pictures import Photo, encode_png, from_array, from_pil, sample_photo, save_png
+from invdiff.io.sheets import comparison
 from invdiff.seeds import stream
 
 
@@ -346,6 +347,23 @@ def test_restored_keeps_the_kind():
     wild = from_array(noise(4, 6, 3)).restored(pixels * 3 - 1)
     assert wild.pixels.min() == 0
     assert wild.pixels.max() == 1
+
+
+def test_a_picture_an_array_and_a_file_are_rounded_alike(tmp_path):
+    """At ties too, where float32 and float64 differ in what they take for one."""
+    ties = ((torch.arange(254) + 0.5) / 255).reshape(1, 2, 127).expand(3, -1, -1)
+    photo = Photo(ties.clone())
+    save_png(photo.to_array(), tmp_path / "x.png")
+    found = [
+        photo.to_array(),
+        np.asarray(photo.to_pil()),
+        load(tmp_path / "x.png").to_array(),
+        comparison([(ties, None)]),
+    ]
+    array = photo.to_array_like(np.zeros((1, 1, 3), np.uint8))
+    assert array.dtype == np.uint8
+    for other in found:
+        np.testing.assert_array_equal(array, other)
 
 
 def test_alpha_is_resized_to_the_restored_picture():

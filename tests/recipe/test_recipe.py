@@ -117,7 +117,8 @@ def test_not_a_mapping(recipe, refused, text, place):
 
 
 def test_missing_file(tmp_path, refused):
-    assert refused("run", tmp_path / "x.yaml") == f"{tmp_path / 'x.yaml'}: no such recipe"
+    message = f"{tmp_path / 'x.yaml'}: no such recipe; 'invdiff recipes' lists those that come along"
+    assert refused("run", tmp_path / "x.yaml") == message
 
 
 def test_folder_and_binary(tmp_path, refused):

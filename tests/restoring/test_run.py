@@ -16,6 +16,8 @@ from PIL import Image
 
 import invdiff
 from invdiff.components.weights import save_prior
+from invdiff.restoring.jobs import jobs_of
+from invdiff.restoring.run import Run, RunOptions
 
 
 def snapshot(folder):
@@ -410,3 +412,35 @@ def test_entries_of_other_settings_say_so(recipe, cli, picture, tmp_path, report
     assert whole["settings"]["sampler"]["steps"] == 1
     assert entries["one"]["settings"]["sampler"]["steps"] == 2
     assert "settings" not in entries["two"]
+
+
+def test_a_preview_follows_the_steps(recipe, picture, tmp_path):
+    """While a picture is being restored it shows what each step arrived at; then it is gone, and nothing else."""
+    pipeline = invdiff.load(recipe(("steps: 2", "steps: 3")))
+    path, out = picture("a.png"), tmp_path / "out"
+    want = [step.image for step in pipeline.restore(Image.open(path), trace=True).trace]
+    mine = out / "b.preview.png"
+    shown = []
+
+    def look(event):
+        preview = out / "a.preview.png"
+        shown.append(pixels(preview) if preview.exists() else None)
+
+    work = Run(pipeline, jobs_of([path]), out, RunOptions(preview=True))
+    mine.write_text("mine")
+    work.run(look)
+    assert shown[0] is None
+    for found, image in zip(shown[1:3], want, strict=False):
+        np.testing.assert_array_equal(found, (image * 255).round().byte().permute(1, 2, 0).numpy())
+    assert shown[3] is None
+    assert mine.exists()
+    assert "a.png" in snapshot(out)
+    with pytest.raises(invdiff.InvdiffError, match="leave --preview out"):
+        Run(pipeline, jobs_of([path, picture("a.preview.png")]), out, RunOptions(preview=True))
+
+
+def test_without_asking_for_a_preview_none_is_touched(recipe, picture, cli, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.preview.png").write_text("mine")
+    assert cli("run", recipe(), picture("a.png"), "-o", tmp_path / "out", "--quiet").code == 0
+    assert (tmp_path / "out" / "a.preview.png").read_text() == "mine"

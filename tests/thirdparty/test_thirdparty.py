@@ -225,6 +225,10 @@ def test_the_page_from_an_empty_folder_to_a_restored_picture(place, tmp_path):
             for line in block.splitlines() if language == "sh" else ():
                 short = "--set train.steps=2 --set train.batch=1" if "invdiff train" in line else ""
                 place.run(*shlex.split(f"{line} {short}", comments=True))
+        (line,) = [
+            row for row in place.run("invdiff", "plugins").stdout.splitlines() if row.startswith("degradation  gamma")
+        ]
+        assert "gamma" in line.split("invdiff-gamma 0.1.0")[1]  # what it is now, not what it began as
         with Image.open(tmp_path / "out" / "photo.png") as restored:
             assert restored.size == (451, 300)
         with (tmp_path / "runs" / "measured" / "results.csv").open(newline="") as table:

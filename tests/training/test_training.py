@@ -210,7 +210,10 @@ def test_resume_with_other_workers_is_allowed(train, tmp_path):
 
 def test_resume_without_a_checkpoint(refused, training, photos, tmp_path):
     message = refused("train", training, "-o", tmp_path / "a", "--data", photos, "--resume")
-    assert message == f"{tmp_path / 'a' / 'checkpoint.safetensors'}: no checkpoint to resume from"
+    assert (
+        message
+        == f"{tmp_path / 'a' / 'checkpoint.safetensors'}: no checkpoint to resume from; leave --resume out to begin"
+    )
 
 
 def test_resume_from_a_damaged_checkpoint(train, refused, training, photos, tmp_path):
@@ -410,7 +413,7 @@ def test_a_prior_that_takes_no_parameters_cannot_be_told(refused, training, phot
 
 def test_folders_of_photos_that_are_not_there_or_hold_only_hidden_files(refused, training, tmp_path):
     message = refused("train", training, "--data", tmp_path / "nowhere", "-o", tmp_path / "run")
-    assert message == f"{tmp_path / 'nowhere'}: no such folder"
+    assert message == f"{tmp_path / 'nowhere'}: no such folder; --data names folders of photos"
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden" / "._p.png").write_bytes(b"a note of another system")
     message = refused("train", training, "--data", tmp_path / "hidden", "-o", tmp_path / "run")

@@ -1,0 +1,1 @@
+"""Priors and recipes on a model hub: ``pip install 'invdiff[hub]'``."""
