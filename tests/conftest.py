@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -261,3 +262,22 @@ def plant(site):
         (info / "entry_points.txt").write_text(f"[invdiff]\n{name} = planted_{name}\n")
 
     return install
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A Chromium: the one that is there, or Debian's, where this machine is Debian and may be added to."""
+    found = next((path for path in map(shutil.which, BROWSERS) if path), None)
+    if found is None and os.environ.get("INVDIFF_NO_INSTALL"):
+        pytest.skip("no Chromium, and INVDIFF_NO_INSTALL is set")
+    if found is None and shutil.which("apt-get") and os.geteuid() == 0:
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for command in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
+            subprocess.run(["apt-get", "-qq", *command], env=environment, capture_output=True, timeout=240, check=False)
+        found = shutil.which("chromium")
+    if found is None:
+        pytest.skip("no Chromium, and none could be installed (Debian: apt-get install chromium)")
+    return found

@@ -25,23 +25,27 @@ _MAX_PIXELS = 100_000_000
 _OPENING = threading.Lock()
 
 
-def load(path: Path) -> Photo:
-    """Read a picture; :class:`ImageError` in one line for whatever is not one."""
+class TooManyPixelsError(ImageError):
+    """A picture that is larger than whoever asked can take."""
+
+
+def load(path: Path, most: int | None = None) -> Photo:
+    """Read a picture; :class:`ImageError` in one line for whatever is not one, or has more than ``most`` pixels."""
     try:
         if is_no_file(path):
             raise ImageError("not a file")
         if path.suffix.lower() in (".tif", ".tiff"):
-            deep = _deep_tiff(path)
+            deep = _deep_tiff(path, most)
             if deep is not None:
                 return deep
-        with open_picture(path) as picture:
+        with open_picture(path, most) as picture:
             _refuse_several(picture)
             picture.load()
             return from_pil(picture)
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except ImageError as error:
-        raise ImageError(f"{path}: {error}") from None
+        raise type(error)(f"{path}: {error}") from None
     except InvdiffError:
         raise
     except Exception as error:  # a damaged file makes the decoders raise almost anything
@@ -49,7 +53,7 @@ def load(path: Path) -> Photo:
         raise ImageError(f"{path}: {_no_picture(path) if unknown else one_line(error)}") from None
 
 
-def open_picture(path: Path) -> Image.Image:
+def open_picture(path: Path, most: int | None = None) -> Image.Image:
     """A picture, not yet decoded, by one of :data:`FORMATS`. Every file that is taken for a picture is opened here."""
     Image.init()
     with _OPENING:
@@ -58,7 +62,7 @@ def open_picture(path: Path) -> Image.Image:
             picture = Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
         finally:
             Image.MAX_IMAGE_PIXELS = theirs
-    _refuse_bomb(*picture.size)
+    _refuse_bomb(*picture.size, most)
     return picture
 
 
@@ -74,8 +78,10 @@ def _no_picture(path: Path) -> str:
     return f"not a picture that can be read: {advice or 'if another program opens it, save it there as PNG'}"
 
 
-def _refuse_bomb(width: int, height: int) -> None:
+def _refuse_bomb(width: int, height: int, most: int | None) -> None:
     """Small files can claim any size: refuse it before memory is asked for."""
+    if most is not None and width * height > most:
+        raise TooManyPixelsError(f"{width}x{height} are more than {most:,} pixels: make it smaller, or cut out a part")
     given = os.environ.get("INVDIFF_MAX_PIXELS", "").strip()
     if given and not given.isdecimal():
         raise InvdiffError(f"INVDIFF_MAX_PIXELS: a whole number is needed, got '{given}'")
@@ -93,14 +99,14 @@ def _refuse_several(picture: Image.Image) -> None:
         raise ImageError(f"holds {frames} pictures (pages or frames): save the one that is meant by itself")
 
 
-def _deep_tiff(path: Path) -> Photo | None:
+def _deep_tiff(path: Path, most: int | None) -> Photo | None:
     """A TIFF of 16 bit or of floats that Pillow cannot read, or reads wrongly; None for the others."""
     import tifffile
 
     try:
         with tifffile.TiffFile(path) as file:
             page = file.pages.first
-            _refuse_bomb(page.imagewidth, page.imagelength)
+            _refuse_bomb(page.imagewidth, page.imagelength, most)
             colour = page.photometric == tifffile.PHOTOMETRIC.RGB
             inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
             deep = page.dtype == np.uint16 and (colour or inverted)

@@ -24,6 +24,7 @@ def figure(rows: Sequence[Mapping[str, np.ndarray]], curve: Sequence[float | Non
     try:
         import matplotlib.pyplot  # noqa: F401 - tells a notebook how figures are shown
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
     except ImportError:
         raise InvdiffError("a figure needs matplotlib: pip install 'invdiff[plot]'") from None
     values = [(step, value) for step, value in enumerate(curve, 1) if value is not None]
@@ -42,5 +43,5 @@ def figure(rows: Sequence[Mapping[str, np.ndarray]], curve: Sequence[float | Non
         axes.plot(*zip(*values, strict=True), marker="o")
         axes.set_xlabel("step")
         axes.set_ylabel(name)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return whole

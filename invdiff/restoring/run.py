@@ -21,7 +21,7 @@ from ..io.pictures import Photo, eight_bit, sample_photo, save_png
 from ..io.progress import Event, Tell, nobody
 from ..metrics.lpips import LPIPS
 from ..metrics.result import border_of
-from ..pipeline import Pipeline
+from ..pipeline import OnStep, Pipeline
 from ..sampler import StepRecord
 from .jobs import Job
 from .report import conventions_of, read_entries, versions, write_report
@@ -97,8 +97,8 @@ class Run:
         """Steps of one picture."""
         return self.pipeline.sampler.steps
 
-    def run(self, tell: Tell = nobody) -> None:
-        """Every job; a failure is told and noted, and the others go on."""
+    def run(self, tell: Tell = nobody, watch: OnStep | None = None) -> None:
+        """Every job; a failure is told and noted, and the others go on. ``watch`` sees each step's estimates."""
         self._take_up_report()
         total = self.steps * len(self.jobs)
         for number, job in enumerate(self.jobs):
@@ -108,6 +108,8 @@ class Run:
                 if self.options.preview:
                     shown = self.pipeline.degradation.frame(record.x0)[0].cpu()
                     save_png(eight_bit(shown), self._preview(job))
+                if watch is not None:
+                    watch(record)
 
             failure = ""
             try:

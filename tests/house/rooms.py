@@ -44,6 +44,10 @@ ROOMS = {
         {"assembly", "components", "errors", "io", "pipeline", "recipe"},
     ),
     "restoring": ("`invdiff run`", {"degradation", "errors", "io", "metrics", "pipeline", "sampler"}),
+    "app": (
+        "`invdiff app`: a page for a photo",
+        {"assembly", "degradation", "errors", "io", "pipeline", "prior", "restoring", "sampler", "tiling"},
+    ),
     "evaluation": (
         "`invdiff eval`",
         CONTRACT | {"assembly", "blur", "components", "io", "metrics", "pipeline", "recipe", "sampler", "seeds"},
