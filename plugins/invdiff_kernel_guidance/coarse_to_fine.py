@@ -17,6 +17,7 @@ from torch import Tensor
 
 from invdiff.blur import fast_size, pad_border
 from invdiff.blur.deconvolution import centre_of_mass, gradient_power, shifted, taper, transfer
+from invdiff.metrics import noise_level
 from invdiff.settings import Float, Int, Settings
 
 _SMALLEST = 3  # side of the first kernel
@@ -61,17 +62,6 @@ def coarse_to_fine(y: Tensor, size: int, settings: CoarseToFine) -> Tensor:
             cost = (cost * _DECAY).clamp_min(_CHEAPEST)
     assert kernel is not None  # there is at least one side
     return kernel
-
-
-def noise_level(y: Tensor) -> Tensor:
-    """Standard deviation ``(B,)`` of white noise on photos ``(B, C, H, W)``, the mean of their channels'.
-
-    From the median of second differences along both axes (Immerkaer 1996), which leave little of a blurred scene.
-    """
-    if min(y.shape[-2:]) < 3:
-        return y.new_zeros(len(y))
-    fine = y.float().diff(n=2, dim=-2).diff(n=2, dim=-1)  # of unit noise: deviation 6
-    return fine.abs().flatten(2).median(-1).values.mean(1) / (6 * 0.6745)
 
 
 def _sides(size: int) -> list[int]:

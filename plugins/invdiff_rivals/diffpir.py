@@ -37,7 +37,7 @@ class DiffPIR(Guidance[DiffPIRSettings]):
         if step.t_next < 0:
             return Estimate(step.x0, step.theta)
         theta = parameters(step, self.settings.kernel, "diffpir")
-        ratio = self.settings.strength * (self.settings.sigma(step.degradation) / step.sigma) ** 2
+        ratio = self.settings.strength * (self.settings.sigma(step) / step.sigma) ** 2
         with torch.no_grad():
             residual = step.y - step.degradation.apply(step.x0, theta)
             shift = inverted(residual, theta, step.degradation, ratio, self.settings.iterations)

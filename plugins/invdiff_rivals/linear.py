@@ -11,6 +11,7 @@ from invdiff.blur import conjugate_gradients
 from invdiff.degradation import Degradation
 from invdiff.errors import RecipeError
 from invdiff.guidance import Step
+from invdiff.metrics import noise_level
 from invdiff.settings import Float, Settings
 
 _LEAST_NOISE = 0.001  # no data term is certain: the floor that DiffPIR has
@@ -26,12 +27,16 @@ class SolverSettings(Settings):
 class NoiseSettings(Settings):
     """What every solver that weighs the measurement has."""
 
-    noise: Annotated[Float, Field(gt=0, le=1)] | None = None
-    """Standard deviation of the measurement's noise on [0, 1]; null: what the operator says."""
+    noise: Annotated[Float, Field(gt=0, le=1)] | Literal["measured"] | None = None
+    """Standard deviation of the measurement's noise on [0, 1]; null: what the operator says; ``measured``: that of the
+    photo itself where it is more. It is read from the finest detail, of which a blurred photo has little of its own."""
 
-    def sigma(self, degradation: Degradation) -> float:
-        """It, or the operator's own, never quite zero."""
-        return max(self.noise or degradation.noise_level or 0.0, _LEAST_NOISE)
+    def sigma(self, step: Step) -> float | Tensor:
+        """It, or the operator's own, never quite zero; a number, or where it is measured ``(B, 1, 1, 1)``."""
+        told = step.degradation.noise_level or 0.0
+        if self.noise == "measured":
+            return noise_level(step.y).clamp_min(max(told, _LEAST_NOISE)).view(-1, 1, 1, 1)
+        return max(self.noise or told, _LEAST_NOISE)
 
     def unfit(self, degradation: Degradation) -> str | None:
         """Why the noise is not known; None where it is."""
@@ -58,7 +63,9 @@ def parameters(step: Step, kernel: Literal["estimated", "given"], kind: str) -> 
     return theta.detach()
 
 
-def inverted(residual: Tensor, theta: Tensor, degradation: Degradation, ratio: float, iterations: int) -> Tensor:
+def inverted(
+    residual: Tensor, theta: Tensor, degradation: Degradation, ratio: float | Tensor, iterations: int
+) -> Tensor:
     """``(A^T A + ratio)^-1 A^T residual``, the pseudo-inverse where ``ratio`` is 0, by conjugate gradients.
 
     However few, they lower ``||A x - residual||^2 + ratio ||x||^2``.

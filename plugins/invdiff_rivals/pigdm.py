@@ -37,7 +37,7 @@ class PiGDM(Guidance[PiGDMSettings]):
         return without_adjoint(degradation) or self.settings.unfit(degradation)
 
     def refine(self, step: Step) -> Estimate:
-        theta, noise = parameters(step, self.settings.kernel, "pigdm"), self.settings.sigma(step.degradation)
+        theta, noise = parameters(step, self.settings.kernel, "pigdm"), self.settings.sigma(step)
         variance = 1 / (step.sigma**-2 + self.settings.spread**-2)
         with torch.no_grad():
             residual = step.y - step.degradation.apply(step.x0, theta)

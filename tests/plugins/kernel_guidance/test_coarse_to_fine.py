@@ -11,14 +11,13 @@ import torch
 from drawn_shapes import shapes
 from invdiff.blur import blur
 from invdiff.blur.deconvolution import transfer
-from invdiff.metrics.kernel import mnc
+from invdiff.metrics import mnc, noise_level
 from invdiff_kernel_guidance.coarse_to_fine import (
     CoarseToFine,
     _Photo,
     _sides,
     _without_islands,
     coarse_to_fine,
-    noise_level,
 )
 from invdiff_motion.hand import Hand, hand_kernel
 from invdiff_motion.trajectory import motion_kernel

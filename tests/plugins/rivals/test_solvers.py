@@ -12,6 +12,7 @@ from invdiff import Pipeline, SamplerSettings
 from invdiff.degradation import BoxSpace, Degradation
 from invdiff.errors import RecipeError
 from invdiff.guidance import Problem, Step
+from invdiff.metrics import noise_level
 from invdiff.metrics.kernel import kernel_l1
 from invdiff.pipeline import MisfitError
 from invdiff.prior import DenoiserPrior, Output, PriorNet, PriorSpec
@@ -167,6 +168,19 @@ def test_diffpir_takes_the_operators_noise():
     clean = Motion(MotionSettings(kernel_size=5))
     want = DiffPIR(DiffPIRSettings(noise=0.001)).refine(still(x0, y, clean, k)).x0
     assert torch.equal(DiffPIR().refine(still(x0, y, clean, k)).x0, want)
+
+
+def test_diffpir_measures_each_photos_noise():
+    """``noise: measured`` is the photo's own where that is more than the operator's, for each of a batch."""
+    flat = torch.full((2, 3, 32, 32), 0.5).double()
+    y = flat + torch.tensor([0.1, 0.004]).double().view(2, 1, 1, 1) * torch.randn(flat.shape, generator=gen()).double()
+    operator = Motion(MotionSettings(kernel_size=5, noise_sigma=0.02))
+    k, guide = torch.full((2, 5, 5), 0.04).double(), DiffPIR(DiffPIRSettings(noise="measured"))
+    found = guide.refine(still(flat, y, operator, k)).x0
+    for i, noise in enumerate([float(noise_level(y[:1])), 0.02]):
+        want = DiffPIR(DiffPIRSettings(noise=noise)).refine(still(flat[i : i + 1], y[i : i + 1], operator, k[:1])).x0
+        torch.testing.assert_close(found[i : i + 1], want)
+    assert float(noise_level(y[:1])) == pytest.approx(0.1, rel=0.1)
 
 
 def test_ddnm_replaces_what_the_operator_sees():
