@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, TypeVar
+from typing import Annotated, ClassVar, Protocol, TypeVar
 
 import torch
 from pydantic import Field, field_validator
@@ -85,6 +85,16 @@ class DegradationSettings(Settings):
         return in_order(value, "noise_sigma must be one number or [low, high]")
 
 
+class Bound(Protocol):
+    """An operator with one of its two arguments held: a map of the other one, for whoever applies it many times."""
+
+    def apply(self, free: Tensor, /) -> Tensor:
+        """The noise-free measurement."""
+
+    def adjoint(self, y: Tensor, /) -> Tensor:
+        """Where the map is linear: ``<apply(free), y> = <free, adjoint(y)>``."""
+
+
 D = TypeVar("D", bound=DegradationSettings)
 
 
@@ -119,6 +129,17 @@ class Degradation(Configured[D], ABC):
     def adjoint(self, y: Tensor, theta: Tensor) -> Tensor:
         """For a linear operator: ``<apply(x), y> = <x, adjoint(y)>``."""
         raise NotImplementedError(f"{type(self).__name__} has no adjoint")
+
+    def at(self, theta: Tensor) -> Bound:
+        """With these parameters, as constants: a map of images. To override where theta alone takes work."""
+        return _AtParameters(self, theta.detach())
+
+    def of(self, x: Tensor, margin: int = 0) -> Bound:
+        """Of this image, as a constant: a map of parameters that must be linear, without ``margin`` pixels of border.
+
+        To override where the image alone takes work.
+        """
+        return _OfImage(self, x.detach(), margin)
 
     @abstractmethod
     def lift(self, y: Tensor) -> Tensor:
@@ -158,3 +179,37 @@ class Degradation(Configured[D], ABC):
         """Draw parameters, apply, add noise, round: ``(y, theta)``. ``generator`` lives on the CPU."""
         theta = self.sample_parameters(len(x), generator).to(x.dtype).to(x.device)
         return self.corrupt(self.apply(x, theta), generator), theta
+
+
+class _AtParameters:
+    """Nothing is kept but the parameters."""
+
+    def __init__(self, degradation: Degradation, theta: Tensor) -> None:
+        self.degradation, self.theta = degradation, theta
+
+    def apply(self, x: Tensor, /) -> Tensor:
+        return self.degradation.apply(x, self.theta)
+
+    def adjoint(self, y: Tensor, /) -> Tensor:
+        return self.degradation.adjoint(y, self.theta)
+
+
+class _OfImage:
+    """The adjoint is the derivative, which is the same everywhere: its graph is made once."""
+
+    def __init__(self, degradation: Degradation, x: Tensor, margin: int) -> None:
+        self.degradation, self.x, self.margin = degradation, x, margin
+        self._graph: tuple[Tensor, Tensor] | None = None
+
+    def apply(self, theta: Tensor, /) -> Tensor:
+        y = self.degradation.apply(self.x, theta)
+        rows, cols = y.shape[-2:]
+        return y[..., self.margin : rows - self.margin, self.margin : cols - self.margin]
+
+    def adjoint(self, y: Tensor, /) -> Tensor:
+        if self._graph is None:
+            with torch.enable_grad():
+                theta = self.x.new_zeros(len(self.x), *self.degradation.parameters.shape).requires_grad_()
+                self._graph = theta, self.apply(theta)
+        theta, measured = self._graph
+        return torch.autograd.grad(measured, theta, y.detach(), retain_graph=True)[0]

@@ -1,7 +1,18 @@
 """A toolbox for operators: convolution, resizing, linear systems; deconvolution and kernel files beside them."""
 
 from .conjugate_gradients import conjugate_gradients
-from .convolution import Border, Padding, blur, blur_adjoint, fast_size, pad_border, pad_border_adjoint
+from .convolution import (
+    Blur,
+    BlurOf,
+    Border,
+    Padding,
+    blur,
+    blur_adjoint,
+    fast_size,
+    pad_border,
+    pad_border_adjoint,
+    transfer,
+)
 from .resize import (
     bicubic_matrix,
     cubic,
@@ -12,6 +23,8 @@ from .resize import (
 )
 
 __all__ = [
+    "Blur",
+    "BlurOf",
     "Border",
     "Padding",
     "bicubic_matrix",
@@ -25,5 +38,6 @@ __all__ = [
     "pad_border",
     "pad_border_adjoint",
     "resize_bicubic",
+    "transfer",
     "upsample_bicubic",
 ]

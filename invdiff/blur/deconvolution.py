@@ -10,20 +10,12 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from .convolution import pad_border
+from .convolution import pad_border, transfer
 
 _FLOOR = 1e-4  # keeps the mean grey from being divided by nothing where a kernel is no kernel
 _CONTINUATIONS, _RELAXATION = 4, 1.8
-
-
-def transfer(kernel: Tensor, size: tuple[int, int]) -> Tensor:
-    """The kernel's transfer function on a periodic grid, ``(B, *size as rfft2 has it)``: its centre at the origin."""
-    reach = kernel.shape[-1] // 2
-    placed = F.pad(kernel, (0, size[1] - kernel.shape[-1], 0, size[0] - kernel.shape[-2]))
-    return torch.fft.rfft2(placed.roll((-reach, -reach), (-2, -1)))
 
 
 def gradient_power(size: tuple[int, int], like: Tensor) -> Tensor:

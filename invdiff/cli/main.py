@@ -23,6 +23,7 @@ from . import completion
 from .crash import keep_crash
 from .help import Command
 from .machine import use_allowed_cpus
+from .memory import keep_memory
 
 _NOWHERE = logging.NullHandler()
 EXIT_SOME_FAILED, EXIT_USER, EXIT_FAULT, EXIT_INTERRUPTED = 1, 2, 70, 130
@@ -40,6 +41,7 @@ class Commands(click.Group):
         kwargs["standalone_mode"] = False
         _prepare_streams()
         _hush_decoders()
+        keep_memory()
         try:
             code = super().main(*args, **kwargs)
         except click.exceptions.NoArgsIsHelpError as error:

@@ -211,6 +211,28 @@ def _slope(operator: Degradation, x: Tensor, theta: Tensor, along: str) -> None:
         fail(f"the derivative in {along} that differences show, {numeric[0]:.6g}", f"{analytic[0]:.6g} from autograd")
 
 
+@check("an override of at or of that treats borders otherwise than apply does, or keeps what it should not")
+def bound_is_the_same(operator: Degradation) -> None:
+    """``at(theta)`` and ``of(x)`` are ``apply`` with one argument held, each time, and their adjoints fit."""
+    for size in (smallest(operator), (2 * smallest(operator)[0], smallest(operator)[1])):
+        x, theta = picture(2, size), draw(operator, 2)
+        y = operator.apply(x, theta)
+        other = torch.randn(y.shape, generator=generator(7), dtype=DOUBLE)
+        at, of = operator.at(theta), operator.of(x)
+        for _ in range(2):
+            same(at.apply(x), y, 1e-9, "at(theta).apply(x) to be apply(x, theta)")
+            same(of.apply(theta), y, 1e-9, "of(x).apply(theta) to be apply(x, theta)")
+            if operator.linear:
+                same(at.adjoint(other), operator.adjoint(other, theta), 1e-9, "at(theta).adjoint to be adjoint")
+            double = operator.apply(x, 2 * theta)
+            if bool(((double - 2 * y).abs() <= 1e-9).all()):  # linear in its parameters
+                left, right = (y * other).sum(), (theta * of.adjoint(other)).sum()
+                if not abs(float(left - right)) <= 1e-9 * float(y.norm() * other.norm()):
+                    fail("of(x).adjoint to be its adjoint", f"products {float(left):.6g} and {float(right):.6g}")
+        inner = operator.of(x, 1).apply(theta)
+        same(inner, y[..., 1:-1, 1:-1], 1e-9, "of(x, margin) to leave out the margin, and nothing else")
+
+
 @check("a round, a detach, a NumPy call or an in-place write on the way from the image")
 def gradient_in_the_image(operator: Degradation) -> None:
     """Autograd's derivative of ``apply`` in the image is that of finite differences."""

@@ -37,9 +37,8 @@ class KernelUpdate(Guidance[KernelUpdateSettings]):
 
     The classical MAP-k step of blind deconvolution, on image gradients, where natural images are closest
     to white. ``L`` is the data term's largest curvature, so that ``anchor`` means the same for every
-    picture. Solved by accelerated projected gradients (Beck and Teboulle 2009), with derivatives through
-    ``apply``: any operator that is linear in a kernel is served. The step is a constant to other
-    guidances' gradients.
+    picture. Solved by accelerated projected gradients (Beck and Teboulle 2009), for any operator that is linear
+    in a kernel. The step is a constant to other guidances' gradients.
 
     A denoiser's image is too smooth, and explains the rest of the blur by a kernel that is too sharp. It is
     least so at strong edges, so ``edges`` can leave just those (Cho and Lee 2009; Xu and Jia 2010); the
@@ -66,11 +65,12 @@ class KernelUpdate(Guidance[KernelUpdateSettings]):
     def solve(self, y: Tensor, x0: Tensor, anchor: Tensor, degradation: Degradation, space: KernelSpace) -> Tensor:
         """The minimiser ``(B, K, K)`` after the settings' iterations, from ``anchor`` on."""
         edges = None if self.settings.edges == 1 else strong_edges(x0, self.settings.edges, degradation.scale)
-        curvature = data_curvature(x0, anchor, degradation, edges)
+        term = DataTerm(y, x0, degradation, edges)
+        curvature = term.curvature(anchor)
         weight, momentum = self.settings.anchor, 1.0
         kernel = ahead = anchor
         for _ in range(self.settings.iterations):
-            slope = data_slope(y, x0, ahead, degradation, edges) / curvature + weight * (ahead - anchor)
+            slope = term.slope(ahead) / curvature + weight * (ahead - anchor)
             after = space.project(ahead - slope / (1 + weight))
             following = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
             ahead = after + (momentum - 1) / following * (after - kernel)
@@ -102,40 +102,53 @@ def difference(x: Tensor, dim: int, span: int = 1) -> Tensor:
     return torch.nn.functional.pad(moved, (0, span) if dim == -1 else (0, 0, 0, span))
 
 
-def data_slope(
-    y: Tensor | None, x0: Tensor, kernel: Tensor, degradation: Degradation, edges: Edges | None = None
-) -> Tensor:
-    """Gradient in the kernel of half the squared gradient residual; without ``y`` its Hessian times ``kernel``."""
-    with torch.enable_grad():
-        kernel = kernel.detach().requires_grad_()
+class DataTerm:
+    """``||grad(y - A_k(x0))||^2 / 2`` as a function of the kernel, on all of an image or on some of its edges."""
+
+    def __init__(self, y: Tensor, x0: Tensor, degradation: Degradation, edges: Edges | None = None) -> None:
+        self.flattest, self.whole = _FLATTEST**2 * x0[0].numel(), edges is None
         if edges is None:
-            residual = degradation.apply(x0, kernel)
-            residual = residual if y is None else residual - y
-            rows, cols = residual.diff(dim=-2), residual.diff(dim=-1)
+            self.views, self.wanted = [degradation.of(x0)], [y]
         else:
-            rows, cols = (degradation.apply(e, kernel) for e in edges)
-            if y is not None:
-                rows, cols = rows - difference(y, -2), cols - difference(y, -1)
-            rows, cols = (inside(r, _guessed(x0, rows, kernel, degradation)) for r in (rows, cols))
-        return torch.autograd.grad(0.5 * (rows.square().sum() + cols.square().sum()), kernel)[0]
+            margin = _guessed(y, x0, degradation)
+            self.views = [degradation.of(edge, margin) for edge in edges]
+            self.wanted = [inside(difference(y, dim), margin) for dim in (-2, -1)]
 
+    def slope(self, kernel: Tensor) -> Tensor:
+        """The gradient ``(B, K, K)``."""
+        return self._back([view.apply(kernel) - y for view, y in zip(self.views, self.wanted, strict=True)])
 
-def _guessed(x0: Tensor, measured: Tensor, kernel: Tensor, degradation: Degradation) -> int:
-    """How far into the measurement its unseen surroundings reach, in pixels; at least the last difference."""
-    beyond = x0.shape[-1] > measured.shape[-1] * degradation.scale  # the image has them: nothing is guessed
-    reach = 1 if beyond else 1 + kernel.shape[-1] // 2 // degradation.scale
-    return min(reach, min(measured.shape[-2:]) // 4)
+    def curved(self, kernel: Tensor) -> Tensor:
+        """The Hessian times ``kernel``."""
+        return self._back([view.apply(kernel) for view in self.views])
 
+    def _back(self, residuals: list[Tensor]) -> Tensor:
+        if self.whole:
+            residuals = [negative_laplacian(r) for r in residuals]
+        return torch.stack([view.adjoint(r) for view, r in zip(self.views, residuals, strict=True)]).sum(0)
 
-def data_curvature(x0: Tensor, like: Tensor, degradation: Degradation, edges: Edges | None = None) -> Tensor:
-    """The data term's largest curvature for each image, ``(B, 1, 1)``, give or take a tenth, by power iteration."""
-    start = torch.randn(like.shape[1:], generator=torch.Generator().manual_seed(0))  # part of every direction
-    vector = start.to(like).expand_as(like)
-    norm = _norm(vector)
-    for _ in range(_POWER_ITERATIONS):
-        vector = data_slope(None, x0, vector / norm.clamp_min(1e-12), degradation, edges)
+    def curvature(self, like: Tensor) -> Tensor:
+        """The largest one for each image, ``(B, 1, 1)``, give or take a tenth, by power iteration."""
+        start = torch.randn(like.shape[1:], generator=torch.Generator().manual_seed(0))  # part of every direction
+        vector = start.to(like).expand_as(like)
         norm = _norm(vector)
-    return (1.2 * norm).clamp_min(_FLATTEST**2 * x0[0].numel())
+        for _ in range(_POWER_ITERATIONS):
+            vector = self.curved(vector / norm.clamp_min(1e-12))
+            norm = _norm(vector)
+        return (1.2 * norm).clamp_min(self.flattest)
+
+
+def negative_laplacian(x: Tensor) -> Tensor:
+    """Half the derivative of the sum of squared differences along both axes."""
+    falls = [torch.nn.functional.pad(x.diff(dim=dim), (1, 1) if dim == -1 else (0, 0, 1, 1)) for dim in (-2, -1)]
+    return -(falls[0].diff(dim=-2) + falls[1].diff(dim=-1))
+
+
+def _guessed(y: Tensor, x0: Tensor, degradation: Degradation) -> int:
+    """How far into the measurement its unseen surroundings reach, in pixels; at least the last difference."""
+    beyond = x0.shape[-1] > y.shape[-1] * degradation.scale  # the image has them: nothing is guessed
+    reach = 1 if beyond else 1 + degradation.parameters.shape[-1] // 2 // degradation.scale
+    return min(reach, min(y.shape[-2:]) // 4)
 
 
 def _norm(x: Tensor) -> Tensor:

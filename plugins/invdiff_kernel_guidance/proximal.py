@@ -60,7 +60,9 @@ class Proximal(Guidance[ProximalSettings]):
 def solve(y: Tensor, x0: Tensor, theta: Tensor, degradation: Degradation, ratio: float, iterations: int) -> Tensor:
     """Solve ``(A^T A + ratio) x = A^T y + ratio x0`` from ``x0`` on, each image by itself."""
 
-    def product(x: Tensor) -> Tensor:
-        return degradation.adjoint(degradation.apply(x, theta), theta) + ratio * x
+    bound = degradation.at(theta)
 
-    return x0 + conjugate_gradients(product, degradation.adjoint(y - degradation.apply(x0, theta), theta), iterations)
+    def product(x: Tensor) -> Tensor:
+        return bound.adjoint(bound.apply(x)) + ratio * x
+
+    return x0 + conjugate_gradients(product, bound.adjoint(y - bound.apply(x0)), iterations)

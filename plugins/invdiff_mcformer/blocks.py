@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from .convolution import Conv2d
+
 
 class ChannelNorm(nn.LayerNorm):
     """Layer norm over the channels of ``(B, C, H, W)``, each pixel by itself."""
@@ -29,9 +31,9 @@ class TransposedAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
-        self.qkv = nn.Conv2d(dim, 3 * dim, 1, bias=False)
-        self.spread = nn.Conv2d(3 * dim, 3 * dim, 3, padding=1, groups=3 * dim, bias=False)
-        self.out = nn.Conv2d(dim, dim, 1, bias=False)
+        self.qkv = Conv2d(dim, 3 * dim, 1, bias=False)
+        self.spread = Conv2d(3 * dim, 3 * dim, 3, padding=1, groups=3 * dim, bias=False)
+        self.out = Conv2d(dim, dim, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
@@ -53,9 +55,9 @@ class GatedFeedForward(nn.Module):
     def __init__(self, dim: int, expansion: float) -> None:
         super().__init__()
         hidden = int(dim * expansion)
-        self.enter = nn.Conv2d(dim, 2 * hidden, 1, bias=False)
-        self.spread = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden, bias=False)
-        self.out = nn.Conv2d(hidden, dim, 1, bias=False)
+        self.enter = Conv2d(dim, 2 * hidden, 1, bias=False)
+        self.spread = Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden, bias=False)
+        self.out = Conv2d(hidden, dim, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, value = self.spread(self.enter(x)).chunk(2, dim=1)
@@ -96,12 +98,12 @@ class Stage(nn.ModuleList):
 
 def halve(dim: int, dim_out: int) -> nn.Sequential:
     """Half the height and width: a 3x3 convolution, then a pixel unshuffle."""
-    return nn.Sequential(nn.Conv2d(dim, dim_out // 4, 3, padding=1, bias=False), nn.PixelUnshuffle(2))
+    return nn.Sequential(Conv2d(dim, dim_out // 4, 3, padding=1, bias=False), nn.PixelUnshuffle(2))
 
 
 def double(dim: int, dim_out: int) -> nn.Sequential:
     """Twice the height and width: a 3x3 convolution, then a pixel shuffle."""
-    return nn.Sequential(nn.Conv2d(dim, dim_out * 4, 3, padding=1, bias=False), nn.PixelShuffle(2))
+    return nn.Sequential(Conv2d(dim, dim_out * 4, 3, padding=1, bias=False), nn.PixelShuffle(2))
 
 
 def sinusoid(t: Tensor, dim: int) -> Tensor:

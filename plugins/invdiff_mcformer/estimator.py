@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from invdiff.degradation import BoxSpace
 
+from .convolution import Conv2d
 from .settings import Estimator, Network
 
 
@@ -25,11 +26,11 @@ class KernelEstimator(nn.Module):
         widths = [in_channels] + [settings.channels] * len(settings.strides)
         layers: list[nn.Module] = []
         for i, stride in enumerate(settings.strides):
-            layers += [nn.Conv2d(widths[i], widths[i + 1], 5, stride=stride, padding=2), nn.LeakyReLU(0.2)]
+            layers += [Conv2d(widths[i], widths[i + 1], 5, stride=stride, padding=2), nn.LeakyReLU(0.2)]
         self.features = nn.Sequential(*layers)
-        self.weights: nn.Conv2d | None = None
+        self.weights: Conv2d | None = None
         if settings.pooling == "weighted":
-            self.weights = nn.Conv2d(widths[-1], widths[-1], 1)
+            self.weights = Conv2d(widths[-1], widths[-1], 1)
             nn.init.zeros_(self.weights.weight)  # training starts from the plain mean
             nn.init.zeros_(cast(Tensor, self.weights.bias))
         self.head = head

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import ModulatedBlock, Stage, double, halve, sinusoid
+from .convolution import Conv2d
 from .estimator import KernelEstimator, build_head
 from .settings import Network
 from .spectral import SpectralEstimator
@@ -60,15 +61,15 @@ class MCFormer(nn.Module):
         else:
             self.estimator = KernelEstimator(settings.estimator, 6 * grid, build_head(settings))
 
-        self.stem = nn.Conv2d(seen * grid, dims[0], 3, padding=1, bias=False)
+        self.stem = Conv2d(seen * grid, dims[0], 3, padding=1, bias=False)
         self.encoders = nn.ModuleList(stage(i, dims[i], blocks[i]) for i in range(3))
         self.downs = nn.ModuleList(halve(dims[i], dims[i + 1]) for i in range(3))
         self.latent = stage(3, dims[3], blocks[3])
         self.ups = nn.ModuleList(double(dims[i + 1], dims[i]) for i in range(3))
-        self.merges = nn.ModuleList(nn.Conv2d(2 * dims[i], dims[i], 1, bias=False) for i in (1, 2))
+        self.merges = nn.ModuleList(Conv2d(2 * dims[i], dims[i], 1, bias=False) for i in (1, 2))
         self.decoders = nn.ModuleList([stage(0, wide, blocks[0]), *(stage(i, dims[i], blocks[i]) for i in (1, 2))])
         self.refinement = stage(0, wide, settings.refinement)
-        self.head = nn.Conv2d(wide, self.out_channels * grid, 3, padding=1, bias=False)
+        self.head = Conv2d(wide, self.out_channels * grid, 3, padding=1, bias=False)
 
     def forward(
         self, image: Tensor, hint: Tensor, t: Tensor, told: Tensor | None = None

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from invdiff.blur.deconvolution import taper, wiener
 
+from .convolution import Conv2d
 from .settings import Estimator, Network
 
 _DILATIONS = (1, 2, 4, 1)
@@ -24,8 +25,8 @@ _FOLD = 2  # the convolutions work on a grid this many times coarser
 class _Residual(nn.Module):
     def __init__(self, channels: int, dilation: int) -> None:
         super().__init__()
-        self.spread = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)
-        self.out = nn.Conv2d(channels, channels, 3, padding=1)
+        self.spread = Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)
+        self.out = Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.out(F.leaky_relu(self.spread(F.leaky_relu(x, 0.1)), 0.1))
@@ -39,17 +40,17 @@ class SpectralStage(nn.Module):
         width, maps = settings.channels, settings.maps
         self.kernel_size = kernel_size
         self.features = nn.Sequential(
-            nn.Conv2d(in_channels * _FOLD**2, width, 5, padding=2),
+            Conv2d(in_channels * _FOLD**2, width, 5, padding=2),
             *(_Residual(width, d) for d in _DILATIONS),
-            nn.Conv2d(width, maps * _FOLD**2, 3, padding=1),
+            Conv2d(width, maps * _FOLD**2, 3, padding=1),
         )
         # Linear in the measurement, so that the same filter of the clean image, blurred, gives the same.
-        self.filters = nn.Conv2d(1, maps, 5, padding=2, bias=False)
+        self.filters = Conv2d(1, maps, 5, padding=2, bias=False)
         self.log_beta = nn.Parameter(torch.tensor(-2.0))
         layers: list[nn.Module] = []
         for i in range(3):
-            layers += [nn.Conv2d(32 if i else 2, 32, 5, padding=2), nn.LeakyReLU(0.1)]
-        self.clean = nn.Sequential(*layers, nn.Conv2d(32, 1, 5, padding=2))
+            layers += [Conv2d(32 if i else 2, 32, 5, padding=2), nn.LeakyReLU(0.1)]
+        self.clean = nn.Sequential(*layers, Conv2d(32, 1, 5, padding=2))
         self.gain = nn.Parameter(torch.tensor(5.0))
 
     def forward(self, images: Tensor, measurement: Tensor, before: Tensor) -> Tensor:

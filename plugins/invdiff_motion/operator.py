@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from invdiff.blur import Padding, blur, blur_adjoint, pad_border
+from invdiff.blur import Blur, BlurOf, Padding, blur, blur_adjoint, pad_border
 from invdiff.blur.kernel_files import read_kernels
 from invdiff.degradation import Degradation, DegradationSettings, KernelSpace
 from invdiff.errors import ImageError
@@ -100,6 +100,12 @@ class Motion(Degradation[MotionSettings]):
 
     def adjoint(self, y: Tensor, theta: Tensor) -> Tensor:
         return blur_adjoint(y, theta, self.settings.padding)
+
+    def at(self, theta: Tensor) -> Blur:
+        return Blur(theta.detach(), self.settings.padding)
+
+    def of(self, x: Tensor, margin: int = 0) -> BlurOf:
+        return BlurOf(x.detach(), self.settings.kernel_size, self.settings.padding, margin)
 
     def lift(self, y: Tensor) -> Tensor:
         """The measurement itself; for ``valid`` with its border repeated out to where the scene reaches."""

@@ -37,6 +37,7 @@ class DDNM(Guidance[DDNMSettings]):
     def refine(self, step: Step) -> Estimate:
         theta = parameters(step, self.settings.kernel, "ddnm")
         with torch.no_grad():
-            residual = step.y - step.degradation.apply(step.x0, theta)
-            shift = inverted(residual, theta, step.degradation, self.settings.floor**2, self.settings.iterations)
+            bound = step.degradation.at(theta)
+            residual = step.y - bound.apply(step.x0)
+            shift = inverted(bound, residual, self.settings.floor**2, self.settings.iterations)
         return Estimate(step.x0 + shift, step.theta)

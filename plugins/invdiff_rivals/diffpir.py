@@ -39,6 +39,7 @@ class DiffPIR(Guidance[DiffPIRSettings]):
         theta = parameters(step, self.settings.kernel, "diffpir")
         ratio = self.settings.strength * (self.settings.sigma(step) / step.sigma) ** 2
         with torch.no_grad():
-            residual = step.y - step.degradation.apply(step.x0, theta)
-            shift = inverted(residual, theta, step.degradation, ratio, self.settings.iterations)
+            bound = step.degradation.at(theta)
+            residual = step.y - bound.apply(step.x0)
+            shift = inverted(bound, residual, ratio, self.settings.iterations)
         return Estimate(step.x0 + shift, step.theta)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -33,8 +32,7 @@ class FastEM(Guidance[FastEMSettings]):
     The E step is whatever restores the picture with that kernel: the paper's PiGDM, DPS, or another guidance after
     this one. It goes on from the estimate that there is, and from no blur at all where there is none, so that a
     prior that knows nothing of the operator restores blind. The paper's denoiser of kernels is a network; here it is
-    the threshold of Cho and Lee (2009). Derivatives go through ``apply``: any operator that is linear in a kernel is
-    served.
+    the threshold of Cho and Lee (2009). For any operator that is linear in a kernel.
     """
 
     Settings = FastEMSettings
@@ -47,10 +45,11 @@ class FastEM(Guidance[FastEMSettings]):
         x0, operator = step.x0.detach(), step.degradation
         kernel = no_blur(step.y, operator) if step.theta is None else step.theta.detach()
         ratio = self.settings.coupling * self.settings.noise**2
-        seen = correlated(x0, step.y, kernel, operator)
+        bound = operator.of(x0)
+        seen = bound.adjoint(step.y)
 
         def product(k: Tensor) -> Tensor:
-            return correlated(x0, operator.apply(x0, k), k, operator) + ratio * k
+            return bound.adjoint(bound.apply(k)) + ratio * k
 
         for _ in range(self.settings.rounds):
             # Solved for the change, so that few iterations stay near where they began.
@@ -64,13 +63,6 @@ def no_blur(y: Tensor, operator: Degradation) -> Tensor:
     kernel = y.new_zeros(len(y), *operator.parameters.shape)
     kernel[:, kernel.shape[1] // 2, kernel.shape[2] // 2] = 1
     return kernel
-
-
-def correlated(x0: Tensor, y: Tensor, like: Tensor, operator: Degradation) -> Tensor:
-    """What ``A_k(x0)``, as a linear map of kernels, has for an adjoint, applied to ``y``: ``(B, K, K)``."""
-    with torch.enable_grad():
-        kernel = torch.zeros_like(like).requires_grad_()
-        return torch.autograd.grad((operator.apply(x0, kernel) * y.detach()).sum(), kernel)[0]
 
 
 def denoised(kernel: Tensor, threshold: float) -> Tensor:

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from invdiff.blur import conjugate_gradients
-from invdiff.degradation import Degradation
+from invdiff.degradation import Bound, Degradation
 from invdiff.errors import RecipeError
 from invdiff.guidance import Step
 from invdiff.metrics import noise_level
@@ -63,15 +63,13 @@ def parameters(step: Step, kernel: Literal["estimated", "given"], kind: str) -> 
     return theta.detach()
 
 
-def inverted(
-    residual: Tensor, theta: Tensor, degradation: Degradation, ratio: float | Tensor, iterations: int
-) -> Tensor:
+def inverted(bound: Bound, residual: Tensor, ratio: float | Tensor, iterations: int) -> Tensor:
     """``(A^T A + ratio)^-1 A^T residual``, the pseudo-inverse where ``ratio`` is 0, by conjugate gradients.
 
     However few, they lower ``||A x - residual||^2 + ratio ||x||^2``.
     """
 
     def product(x: Tensor) -> Tensor:
-        return degradation.adjoint(degradation.apply(x, theta), theta) + ratio * x
+        return bound.adjoint(bound.apply(x)) + ratio * x
 
-    return conjugate_gradients(product, degradation.adjoint(residual, theta), iterations)
+    return conjugate_gradients(product, bound.adjoint(residual), iterations)

@@ -40,9 +40,10 @@ class PiGDM(Guidance[PiGDMSettings]):
         theta, noise = parameters(step, self.settings.kernel, "pigdm"), self.settings.sigma(step)
         variance = 1 / (step.sigma**-2 + self.settings.spread**-2)
         with torch.no_grad():
-            residual = step.y - step.degradation.apply(step.x0, theta)
+            bound = step.degradation.at(theta)
+            residual = step.y - bound.apply(step.x0)
             ratio, iterations = noise**2 / variance, self.settings.iterations
-            pull = inverted(residual, theta, step.degradation, ratio, iterations) / variance
+            pull = inverted(bound, residual, ratio, iterations) / variance
         (score,) = torch.autograd.grad((pull * step.x0).sum(), step.x_t, retain_graph=True)
         schedule, (low, high) = step.prior.spec.schedule, step.prior.spec.value_range
         abar = float(schedule.alphas_cumprod[step.t])

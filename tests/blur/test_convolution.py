@@ -9,7 +9,7 @@ import scipy.signal
 import torch
 from PIL import Image
 
-from invdiff.blur.convolution import blur, blur_adjoint
+from invdiff.blur.convolution import Blur, BlurOf, blur, blur_adjoint
 from invdiff.blur.resize import (
     bicubic_matrix,
     downsample_bicubic,
@@ -151,6 +151,38 @@ def test_valid_needs_the_whole_kernel():
         with pytest.raises(ImageError, match=f"{size[1]}x{size[0]} pixels are too small for a kernel of 11x11"):
             blur(torch.ones(1, 3, *size), kernel, "valid")
     assert blur(torch.ones(1, 3, 11, 13), kernel, "valid").shape == (1, 3, 1, 3)
+
+
+# --- convolution with one side held
+
+
+@pytest.mark.parametrize("size", [(16, 20), (13, 22)])
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_held_kernels_blur_as_others(padding, size):
+    """Again and again, images of several sizes: 16 and 20 wrap as they are, 13 and 22 are padded."""
+    kernel, held = rand(2, 5, 5, seed=1), Blur(rand(2, 5, 5, seed=1), padding)
+    for one in (size, size[::-1], size, (size[0] + 4, size[1] + 4)):
+        x = rand(2, 3, *one)
+        y = blur(x, kernel, padding)
+        torch.testing.assert_close(held.apply(x), y, rtol=0, atol=1e-14)
+        torch.testing.assert_close(held.adjoint(y), blur_adjoint(y, kernel, padding), rtol=0, atol=1e-14)
+    if padding != "valid":
+        want = scipy.ndimage.convolve(x[1, 2].numpy(), kernel[1].numpy(), mode=SCIPY[padding])
+        np.testing.assert_allclose(held.apply(x)[1, 2].numpy(), want, rtol=1e-12)
+
+
+@pytest.mark.parametrize("margin", [0, 1, 4])
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_held_images_are_blurred_as_others(padding, margin):
+    """Against the blur itself, its border left out, and autograd's derivative in the kernel."""
+    x, kernel = randn(2, 3, 16, 21), randn(2, 5, 5, seed=1).requires_grad_()
+    y = blur(x, kernel, padding)
+    y = y[..., margin : y.shape[-2] - margin, margin : y.shape[-1] - margin]
+    held = BlurOf(x, 5, padding, margin)
+    torch.testing.assert_close(held.apply(kernel), y, rtol=0, atol=1e-12)
+    weights = randn(*y.shape, seed=2)
+    (want,) = torch.autograd.grad(y, kernel, weights)
+    torch.testing.assert_close(held.adjoint(weights), want, rtol=0, atol=1e-12)
 
 
 # --- bicubic

@@ -35,7 +35,7 @@ def test_a_failure_says_what_and_why(cli):
     (line,) = [line for line in result.out.splitlines() if "FAILED" in line]
     for word in ("no_blur_changes_nothing: expected", "; got ", "; usual cause: a shift of half a pixel"):
         assert word in line
-    assert result.out.splitlines()[-1] == "18 passed, 1 failed"
+    assert result.out.splitlines()[-1] == "19 passed, 1 failed"
 
 
 def test_a_failure_may_be_expected(cli):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from invdiff.evaluation.results import mean, read_csv
 
@@ -54,3 +56,36 @@ def test_what_is_not_there_is_said(tables):
     for wanted in ({"from": "set5", "columns": ["fid"]}, {"from": "set5", "columns": ["psnr_rgb"], "datasets": ["no"]}):
         with pytest.raises(SystemExit, match="no such rows, or not all of these columns"):
             tables.table(wanted)
+
+
+@pytest.fixture(scope="module")
+def speed():
+    spec = importlib.util.spec_from_file_location("speed_script", ROOT / "benchmarks" / "speed.py")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_speed_table_has_every_row(speed):
+    text = PAGES[0].read_text(encoding="utf-8")
+    for row in speed.ROWS.values():
+        assert f"| {row.what} |" in text
+
+
+def test_a_row_of_the_speed_table_is_measured(speed, monkeypatch, capsys):
+    """A step is at least its network: nothing of what is compared is left out of it."""
+    monkeypatch.setattr(speed, "keep_memory", lambda: None)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # it sets it: back to what it was
+    monkeypatch.setattr(sys, "argv", ["speed.py", "--row", "loop_toy", "--rounds", "3"])
+    threads = torch.get_num_threads()
+    try:
+        speed.main()
+    finally:
+        torch.set_num_threads(threads)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "toy" in line]
+    assert 0.9 < float(line.split("|")[2].split()[0]) < 3
+
+
+def test_what_is_not_installed_is_said(speed):
+    assert speed.importable("torch")
+    assert not speed.importable("no_such_package")

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 
-from invdiff.blur.convolution import blur, blur_adjoint
+from invdiff.blur.convolution import Blur, BlurOf, blur, blur_adjoint
 from invdiff.blur.resize import upsample_bicubic
 from invdiff.degradation import BoxSpace, Degradation, DegradationSettings
 from invdiff.guidance import Estimate, Guidance
@@ -216,6 +216,30 @@ class AdjointWithOtherPadding(ToyBlur):
 class StraightThrough(ToyBlur):
     def apply(self, x, theta):
         return x + (blur(x, theta) - x).detach()
+
+
+@mutant("bound_is_the_same", "with parameters held, the border is another")
+class HeldWithOtherPadding(ToyBlur):
+    def at(self, theta):
+        return Blur(theta, "replicate")
+
+
+@mutant("bound_is_the_same", "with the image held, the adjoint is that of another image")
+class HeldImageMirrored(ToyBlur):
+    def of(self, x, margin=0):
+        found = BlurOf(x, 5, "reflect", margin)
+        found.adjoint = BlurOf(x.flip(-1), 5, "reflect", margin).adjoint
+        return found
+
+
+@mutant("bound_is_the_same", "the first parameters are kept for all that follow")
+class HeldForever(ToyBlur):
+    kept = None
+
+    def at(self, theta):
+        if HeldForever.kept is None:
+            HeldForever.kept = Blur(theta.flip(0))
+        return HeldForever.kept
 
 
 @mutant("kernel_is_not_flipped", "cross-correlation, with an adjoint that fits it")

@@ -13,11 +13,10 @@ from invdiff.prior import PriorSpec
 from invdiff.schedule import NoiseSchedule
 from invdiff_blindsr.operator import BlindSR, BlindSRSettings
 from invdiff_kernel_guidance.kernel_update import (
+    DataTerm,
     KernelUpdate,
     KernelUpdateSettings,
     centred,
-    data_curvature,
-    data_slope,
     difference,
     strong_edges,
 )
@@ -166,13 +165,14 @@ def test_the_slope_is_that_of_the_squared_edges(operator):
         rest = operator.apply(x, k) - y
         return 0.5 * (rest.diff(dim=-2).square().sum() + rest.diff(dim=-1).square().sum())
 
-    found, h = data_slope(y, x, k, operator), 1e-5
+    term, h = DataTerm(y, x, operator), 1e-5
+    found = term.slope(k)
     for unit in h * torch.eye(50, dtype=torch.float64).view(-1, 2, 5, 5):
         want = (energy(k + unit) - energy(k - unit)) / (2 * h)  # exact but for rounding: it is quadratic
         assert float((found * unit).sum() / h) == pytest.approx(float(want), rel=1e-6, abs=1e-6)
     hessian = dense_hessian(x[:1], operator, 5)
     want = (hessian @ k[0].flatten()).view(5, 5)
-    torch.testing.assert_close(data_slope(None, x, k, operator)[0], want)
+    torch.testing.assert_close(term.curved(k)[0], want)
 
 
 @pytest.mark.parametrize("operator", [motion(9, padding=p) for p in ("reflect", "circular", "valid")] + [blindsr()])
@@ -266,7 +266,7 @@ CASES = [
 def test_the_curvature_is_close_and_hardly_ever_below(operator, texture, start):
     x = texture.expand(1, 3, -1, -1)
     largest = float(torch.linalg.eigvalsh(dense_hessian(x, operator, 5))[-1])
-    found = data_curvature(x, start, operator)
+    found = DataTerm(operator.apply(x, start), x, operator).curvature(start)
     assert found.shape == (1, 1, 1)
     assert 0.9 * largest <= float(found) <= 1.3 * largest
 
