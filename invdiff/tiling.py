@@ -10,6 +10,9 @@ from torch.utils.checkpoint import checkpoint
 
 from .prior import Output, PriorNet
 
+Tile = tuple[Tensor, Tensor | None, Tensor | None]
+"""What a prior says of one tile: prediction, parameters, and the fraction of the variance."""
+
 
 class TiledPrior(PriorNet):
     """A prior that sees large images tile by tile; small ones pass through untouched.
@@ -61,8 +64,8 @@ class TiledPrior(PriorNet):
             None if fraction_sum is None else fraction_sum / weights,
         )
 
-    def _one(self, x_t: Tensor, *others: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        def run(x: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def _one(self, x_t: Tensor, *others: Tensor) -> Tile:
+        def run(x: Tensor) -> Tile:
             out = self.inner(x, *others)
             return out.raw, out.parameters, out.variance_fraction
 

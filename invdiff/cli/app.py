@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from ..errors import InvdiffError
-from .main import debug_option, deterministic, main
+from .main import PLACE, debug_option, deterministic, main
 
 
 @main.command()
@@ -21,7 +21,7 @@ from .main import debug_option, deterministic, main
 @click.option(
     "--let-others-in", is_flag=True, help="Allow a --host that other machines reach: nobody is asked who he is."
 )
-@click.option("--keep", type=click.Path(path_type=Path), help="Folder in which results stay, a folder each.")
+@click.option("--keep", type=PLACE, help="Folder in which results stay, a folder each.")
 @click.option("--max-mb", type=click.IntRange(min=1), default=64, show_default=True, help="Largest file that is taken.")
 @click.option(
     "--max-pixels",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InvdiffError, printable
-from .main import debug_option, json_option, main, say_json
+from .main import PLACE, debug_option, json_option, main, say_json
 
 if TYPE_CHECKING:
     from ..io.plain import Difference
@@ -37,8 +37,8 @@ class Comparison:
         ("invdiff compare out/ out7/ --json", "the same for a script"),
     )
 )
-@click.argument("a", type=click.Path(path_type=Path))
-@click.argument("b", type=click.Path(path_type=Path))
+@click.argument("a", type=PLACE)
+@click.argument("b", type=PLACE)
 @json_option
 @debug_option
 def compare(a: Path, b: Path, as_json: bool) -> None:

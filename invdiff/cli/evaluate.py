@@ -9,7 +9,17 @@ from typing import Any
 import click
 
 from . import completion
-from .main import EXIT_INTERRUPTED, EXIT_SOME_FAILED, Common, common_options, deterministic, main, recipe_argument
+from .main import (
+    EXIT_INTERRUPTED,
+    EXIT_SOME_FAILED,
+    PLACE,
+    WORD,
+    Common,
+    common_options,
+    deterministic,
+    main,
+    recipe_argument,
+)
 
 
 @main.command(
@@ -32,10 +42,11 @@ from .main import EXIT_INTERRUPTED, EXIT_SOME_FAILED, Common, common_options, de
     ),
 )
 @recipe_argument
-@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the results.")
+@click.argument("data", nargs=-1, required=True, type=PLACE)
+@click.option("-o", "--output", required=True, type=PLACE, help="Folder for the results.")
 @click.option(
     "--kernels",
+    type=WORD,
     shell_complete=completion.kernel_sets,
     help="A registered set, or a file or folder of measured kernels [what the recipe draws].",
 )
@@ -49,8 +60,8 @@ from .main import EXIT_INTERRUPTED, EXIT_SOME_FAILED, Common, common_options, de
     help="Another row: a registered method, 'oracle', or a recipe.",
 )
 @click.option("--variant", "variants", multiple=True, help="Another row: 'label: key=value' changes to the recipe.")
-@click.option("--lpips", type=click.Path(path_type=Path), help="Folder with LPIPS weights; adds those metrics.")
-@click.option("--fid", type=click.Path(path_type=Path), help="File with Inception weights; adds FID.")
+@click.option("--lpips", type=PLACE, help="Folder with LPIPS weights; adds those metrics.")
+@click.option("--fid", type=PLACE, help="File with Inception weights; adds FID.")
 @click.option("--trace", is_flag=True, help="Metrics of every step, and the kernels on the way.")
 @click.option("--pictures", type=click.IntRange(min=0), default=8, show_default=True, help="Of a dataset, in the page.")
 @common_options

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import click
 
 from . import completion
-from .main import debug_option, json_option, main, recipe_argument, say_json, set_option
+from .main import WORD, debug_option, json_option, main, recipe_argument, say_json, set_option
 
 
 @main.command()
@@ -77,7 +77,7 @@ def recipes(context: click.Context, as_json: bool) -> None:
 
 
 @recipes.command()
-@click.argument("name", shell_complete=completion.recipe_names)
+@click.argument("name", type=WORD, shell_complete=completion.recipe_names)
 @debug_option
 def show(name: str) -> None:
     """Print the recipe called NAME, to edit a copy of it."""

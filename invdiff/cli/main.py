@@ -13,6 +13,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -117,6 +118,26 @@ debug_option = click.option(
     callback=_remember_debug,
     help="Show the traceback of an error.",
 )
+
+
+class _NotEmpty(click.ParamType):
+    """An empty word is what a shell makes of a variable that is not set; as a path it would be the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("an empty name", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class _Place(_NotEmpty, click.Path):
+    pass
+
+
+class _Word(_NotEmpty, click.types.StringParamType):
+    pass
+
+
+PLACE, WORD = _Place(path_type=Path), _Word()
 set_option = click.option(
     "--set",
     "overrides",
@@ -125,7 +146,7 @@ set_option = click.option(
     shell_complete=completion.changes,
     help="Change a setting of the recipe, such as sampler.steps=20; repeatable.",
 )
-recipe_argument = click.argument("recipe", shell_complete=completion.recipe_names)
+recipe_argument = click.argument("recipe", type=WORD, shell_complete=completion.recipe_names)
 json_option = click.option("--json", "as_json", is_flag=True, help="For other programs: JSON instead of tables.")
 
 

@@ -12,7 +12,7 @@ import click
 
 from ..errors import InvdiffError
 from . import completion
-from .main import EXIT_SOME_FAILED, debug_option, json_option, main, say_json, set_option
+from .main import EXIT_SOME_FAILED, PLACE, debug_option, json_option, main, say_json, set_option
 
 
 @main.command()
@@ -81,7 +81,7 @@ def _check_and_reason(text: str) -> tuple[str, str]:
 @click.option("--operator", "role", flag_value="operator", default="operator", help="With an operator [the default].")
 @click.option("--prior", "role", flag_value="prior", help="With a prior: a denoiser of a few lines.")
 @click.option("--guidance", "role", flag_value="guidance", help="With a guidance: a step of steepest descent.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write [invdiff-<name>].")
+@click.option("-o", "--output", type=PLACE, help="Folder to write [invdiff-<name>].")
 @debug_option
 def new_plugin(name: str, role: str, output: Path | None) -> None:
     """Write a package with a component called NAME: it installs, registers, and passes its tests."""
@@ -97,8 +97,8 @@ def weights() -> None:
 
 
 @weights.command("import")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The safetensors file to write.")
+@click.argument("checkpoint", type=PLACE)
+@click.option("-o", "--output", required=True, type=PLACE, help="The safetensors file to write.")
 @click.option("--set", "overrides", multiple=True, metavar="A=B", help="What the file cannot tell, such as scale=2.")
 @debug_option
 def import_weights(checkpoint: Path, output: Path, overrides: tuple[str, ...]) -> None:

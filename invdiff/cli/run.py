@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import InvdiffError, printable
-from .main import EXIT_INTERRUPTED, EXIT_SOME_FAILED, Common, common_options, deterministic, main, recipe_argument
+from .main import (
+    EXIT_INTERRUPTED,
+    EXIT_SOME_FAILED,
+    PLACE,
+    Common,
+    common_options,
+    deterministic,
+    main,
+    recipe_argument,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,13 +39,13 @@ if TYPE_CHECKING:
     )
 )
 @recipe_argument
-@click.argument("photos", nargs=-1, type=click.Path(path_type=Path))
-@click.option("-i", "--input", "inputs", multiple=True, type=click.Path(path_type=Path), help="Photo or folder.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for the results [runs/<recipe name>].")
-@click.option("--reference", type=click.Path(path_type=Path), help="Folder of clean pictures to measure against.")
+@click.argument("photos", nargs=-1, type=PLACE)
+@click.option("-i", "--input", "inputs", multiple=True, type=PLACE, help="Photo or folder.")
+@click.option("-o", "--output", type=PLACE, help="Folder for the results [runs/<recipe name>].")
+@click.option("--reference", type=PLACE, help="Folder of clean pictures to measure against.")
 @click.option("--synthesize", is_flag=True, help="Inputs are clean: degrade them first.")
-@click.option("--kernel", type=click.Path(path_type=Path), help="File with the blur's kernel, if it is known.")
-@click.option("--lpips", type=click.Path(path_type=Path), help="Folder with LPIPS weights; adds that metric.")
+@click.option("--kernel", type=PLACE, help="File with the blur's kernel, if it is known.")
+@click.option("--lpips", type=PLACE, help="Folder with LPIPS weights; adds that metric.")
 @click.option("--preview", is_flag=True, help="Show each step in <name>.preview.png until the picture is done.")
 @click.option("--force", is_flag=True, help="Restore again what is already done.")
 @common_options

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ..errors import InvdiffError, printable
-from .main import Common, common_options, main, recipe_argument, say_json
+from .main import PLACE, Common, common_options, main, recipe_argument, say_json
 
 
 @main.command(
@@ -29,9 +29,9 @@ from .main import Common, common_options, main, recipe_argument, say_json
     )
 )
 @recipe_argument
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
-@click.option("--data", multiple=True, type=click.Path(path_type=Path), help="Folder of photos; repeatable.")
-@click.option("--validate", type=click.Path(path_type=Path), help="Folder of pictures to measure on while it learns.")
+@click.option("-o", "--output", required=True, type=PLACE, help="Folder of the run.")
+@click.option("--data", multiple=True, type=PLACE, help="Folder of photos; repeatable.")
+@click.option("--validate", type=PLACE, help="Folder of pictures to measure on while it learns.")
 @click.option("--resume", is_flag=True, help="Go on from the folder's checkpoint.")
 @click.option(
     "--cooldown", type=click.IntRange(min=1), help="With --resume: let the rate fall over so many steps, and end."

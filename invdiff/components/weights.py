@@ -27,12 +27,14 @@ FORMAT = "invdiff-prior/1"
 def save_prior(prior: PriorNet, kind: str, path: Path, *, dtype: torch.dtype = torch.float16, note: Any = None) -> None:
     """Write a prior's tensors and the settings it is rebuilt from, atomically. ``note`` is any JSON.
 
-    ``dtype`` is for what was learned: buffers, such as an operator's bounds, keep their digits.
+    ``dtype`` is for what was learned: buffers, such as an operator's bounds, keep their digits. Raises
+    :class:`WeightsError` for weights that are not finite, or not in this type.
     """
     learned = {name for name, _ in prior.named_parameters()}
     tensors = {
         name: (t.to(dtype) if name in learned else t).contiguous().cpu() for name, t in prior.state_dict().items()
     }
+    _refuse_non_finite(path, tensors, f"would hold numbers that are not finite in {str(dtype).removeprefix('torch.')}")
     settings = prior.settings.model_dump(mode="json", exclude={"weights"})
     header = {"format": FORMAT, "kind": kind, "settings": json.dumps(settings), "note": json.dumps(note)}
     write_atomic(path, encode(tensors, header))
@@ -106,11 +108,13 @@ def load_prior(
     return prior.eval().requires_grad_(False)
 
 
-def _refuse_non_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def _refuse_non_finite(
+    path: Path, tensors: Mapping[str, Tensor], what: str = "holds numbers that are not finite"
+) -> None:
     """Weights of NaN or infinity would make a picture of nothing, and nobody would be told."""
     for name, value in tensors.items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise WeightsError(f"{path}: '{name}' holds numbers that are not finite: train from an earlier checkpoint")
+            raise WeightsError(f"{path}: '{name}' {what}")
 
 
 def take_over(prior: PriorNet, weights: str | os.PathLike[str], registry: Registry) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..guidance import Guidance
 from ..prior import PriorNet
+from ..tiling import Tile, TiledPrior
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,23 @@ class _Memory(TorchDispatchMode):
         self.now -= size
 
 
+class _TwoTiles(TiledPrior):
+    """Asks for two tiles and takes them for all others: tiles of one picture are of one size, and cost the same.
+
+    Two and not one, so that what they add to one another is in the memory.
+    """
+
+    def __init__(self, prior: TiledPrior) -> None:
+        super().__init__(prior.inner, prior.tile, prior.overlap)
+        self.asked, self.seen = 0, list[Tile]()
+
+    def _one(self, x_t: Tensor, *others: Tensor) -> Tile:
+        if self.asked < 2:
+            self.seen.append(super()._one(x_t, *others))
+        self.asked += 1
+        return self.seen[-1 if self.asked < 2 else self.asked % 2]
+
+
 def cost(prior: PriorNet, guidance: Sequence[Guidance], steps: int, size: int) -> Cost:
     """The cost of ``steps`` evaluations of a prior at ``(size, size)``, a multiple of what it needs.
 
@@ -82,22 +101,32 @@ def cost(prior: PriorNet, guidance: Sequence[Guidance], steps: int, size: int) -
         shapes: dict[str, Tensor] = {
             f"prior.{name}": fake.from_tensor(value.detach()) for name, value in prior.state_dict().items()
         }
-        forward = _count(prior, shapes, size, False)
-        whole = _count(prior, shapes, size, gradient) if gradient else forward
+        forward = _multiply_adds(prior, shapes, size, False)
+        whole = _multiply_adds(prior, shapes, size, True) if gradient else forward
+        with _Memory() as memory:  # apart from the counter, which holds on to what modules have seen
+            _evaluate(prior, shapes, size, gradient)
     weights = sum(p.numel() * p.element_size() for p in prior.parameters())
-    return Cost(size, sum(p.numel() for p in prior.parameters()), forward[0], whole[0], steps, weights + whole[1])
+    parameters = sum(p.numel() for p in prior.parameters())
+    return Cost(size, parameters, forward, whole, steps, weights + memory.peak)
 
 
-def _count(prior: PriorNet, shapes: dict[str, Tensor], size: int, gradient: bool) -> tuple[int, int]:
-    """Multiply-adds and peak bytes of one evaluation, and of its gradient if asked for."""
-    counter, memory = FlopCounterMode(display=False), _Memory()
-    with memory, counter, torch.set_grad_enabled(gradient):
+def _multiply_adds(prior: PriorNet, shapes: dict[str, Tensor], size: int, gradient: bool) -> int:
+    """Of one evaluation, and of its gradient if asked for."""
+    with FlopCounterMode(display=False) as counter:
+        share = _evaluate(prior, shapes, size, gradient)
+    return round(counter.get_total_flops() * share / 2)
+
+
+def _evaluate(prior: PriorNet, shapes: dict[str, Tensor], size: int, gradient: bool) -> Fraction:
+    """Do it once; how many times as much the whole would be, where not all tiles are asked for."""
+    shown = _TwoTiles(prior) if isinstance(prior, TiledPrior) else prior
+    with torch.set_grad_enabled(gradient):
         x = torch.zeros(1, 3, size, size, requires_grad=gradient)
         t, condition = torch.zeros(1, dtype=torch.long), torch.zeros(1, 3, size, size)
-        found = torch.func.functional_call(_Predict(prior), shapes, (x, t, condition))
+        found = torch.func.functional_call(_Predict(shown), shapes, (x, t, condition))
         if gradient:
             sum((value.sum() for value in found), torch.zeros(())).backward()
-    return counter.get_total_flops() // 2, memory.peak
+    return Fraction(max(shown.asked, 2), 2) if isinstance(shown, _TwoTiles) else Fraction(1)
 
 
 class _Predict(torch.nn.Module):

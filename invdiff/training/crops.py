@@ -25,8 +25,8 @@ def find_photos(folders: Sequence[str]) -> list[Path]:
     found: list[Path] = []
     for folder in folders:
         place = Path(folder).expanduser()
-        if not place.is_dir():
-            raise TrainingError(f"{folder}: no such folder; --data names folders of photos")
+        if not folder or not place.is_dir():  # an empty name would be the current folder
+            raise TrainingError(f"{folder or 'an empty name'}: no such folder; --data names folders of photos")
         found += list_pictures(place, recursive=True)
     return found
 

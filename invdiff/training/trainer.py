@@ -28,6 +28,7 @@ from ..io.progress import Event, Tell, nobody
 from ..io.tensors import read_tensors
 from ..prior import PriorNet
 from ..seeds import Stream, stream
+from .checkpoint import adam_state, adam_tensors, alike, losses_so_far, number, refuse_non_finite
 from .crops import PhotoCrops, find_photos
 from .interrupts import interrupts_between_steps
 from .log import Log, Losses
@@ -134,16 +135,23 @@ class Trainer:
                 self.resume()
 
     def save(self) -> None:
-        """Write the checkpoint and the EMA weights, each atomically; the leader of several processes alone does."""
+        """Write the checkpoint and the EMA weights, each atomically; the leader of several processes alone does.
+
+        Raises :class:`TrainingError`, and writes nothing, where they are not finite.
+        """
         if not self.team.leads:
             return
         tensors = {f"model.{name}": value for name, value in self.prior.state_dict().items()}
         tensors |= {f"ema.{name}": value for name, value in self.ema.items()}
-        for i, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"adam.{i}.{name}": value for name, value in state.items()}
+        tensors |= adam_tensors(self.optimizer)
         tensors["losses.sums"] = self.losses.sums
+        try:
+            refuse_non_finite(tensors)
+        except TrainingError as error:
+            raise TrainingError(f"after step {self.step}, {error}{self._good_state()}") from None
         header = {"step": str(self.step), "seconds": str(self.seconds), "identity": self.identity}
         header |= {"losses": str(self.losses.steps), "best": str(self.best)}
+        header["optimized"] = str(len(self.optimizer.state))
         header["precision"] = "bfloat16" if self.bfloat16 else "float32"
         if self.cooling:
             ends = self.settings.steps
@@ -177,23 +185,24 @@ class Trainer:
             raise TrainingError(f"{self.checkpoint}: belongs to a run with other settings; use another folder")
         try:
             self._take_up(tensors, header)
-        except (KeyError, ValueError, TypeError, RuntimeError) as error:
-            raise TrainingError(f"{self.checkpoint}: damaged ({with_kind(error)[:200]})") from None
+        except (KeyError, ValueError, TypeError, RuntimeError, OverflowError, TrainingError) as error:
+            why = str(error) if isinstance(error, TrainingError) else with_kind(error)
+            raise TrainingError(f"{self.checkpoint}: damaged ({why[:200]})") from None
 
     def _take_up(self, tensors: dict[str, Tensor], header: dict[str, str]) -> None:
-        self.prior.load_state_dict(_below("model.", tensors))
-        shapes = {name: value.shape for name, value in self.prior.state_dict().items()}
-        self.ema = {name: tensors[f"ema.{name}"].reshape(shape).to(self.device) for name, shape in shapes.items()}
+        refuse_non_finite(tensors)
+        own = self.prior.state_dict()
+        self.step, self.seconds = int(header["step"]), number(header, "seconds", 0)
+        if self.step < 1:
+            raise TrainingError(f"'step' is {self.step}")
+        self.best = number(header, "best", -math.inf) if "best" in header else -math.inf
+        self.losses = losses_so_far(tensors, header, self.step)
         packed = self.optimizer.state_dict()
-        packed["state"] = {}
-        for name, value in _below("adam.", tensors).items():
-            index, _, part = name.partition(".")
-            packed["state"].setdefault(int(index), {})[part] = value
+        count = int(header["optimized"]) if "optimized" in header else None  # checkpoints of before do not say
+        packed["state"] = adam_state(tensors, list(self.prior.parameters()), self.step, count)
+        self.ema = {name: value.to(self.device) for name, value in alike("ema.", tensors, own).items()}
+        self.prior.load_state_dict(alike("model.", tensors, own))
         self.optimizer.load_state_dict(packed)
-        self.step, self.seconds = int(header["step"]), float(header["seconds"])
-        self.best = float(header.get("best", "-inf"))
-        if "losses.sums" in tensors:  # checkpoints of before have none
-            self.losses = Losses(tensors["losses.sums"].reshape(3), int(header["losses"]))
         if self.settings.precision == "auto":  # measured once a run: another answer would be another run
             self.bfloat16 = header.get("precision") == "bfloat16"
 
@@ -226,8 +235,7 @@ class Trainer:
         for x in self._batches():
             values = self._one_step(x)
             if not bool(values.isfinite().all()):
-                good = f"; {self.checkpoint} is the last good state" if self.checkpoint.exists() else ""
-                raise TrainingError(f"the loss is not finite at step {self.step + 1}{good}")
+                raise TrainingError(f"the loss is not finite at step {self.step + 1}{self._good_state()}")
             self.step += 1
             self.seconds = seconds + time.monotonic() - started
             self.losses.add(values)
@@ -247,6 +255,9 @@ class Trainer:
                 if not kept:
                     self.save()
                 raise KeyboardInterrupt
+
+    def _good_state(self) -> str:
+        return f"; {self.checkpoint} is the last good state" if self.checkpoint.exists() else ""
 
     def _record(self, rate: float, tell: Tell) -> None:
         total, image, parameter = self.losses.mean().tolist()
@@ -338,10 +349,6 @@ class Trainer:
 def _chunks(numbers: list[int], parts: int) -> list[list[int]]:
     size = len(numbers) // parts
     return [numbers[i * size : (i + 1) * size] for i in range(parts)]
-
-
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _time(seconds: float) -> str:

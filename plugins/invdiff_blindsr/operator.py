@@ -18,6 +18,7 @@ from invdiff.blur import (
     upsample_bicubic,
 )
 from invdiff.degradation import Degradation, DegradationSettings, KernelSpace
+from invdiff.errors import ImageError
 from invdiff.settings import Int
 
 from .camera import Camera
@@ -74,6 +75,12 @@ class BlindSR(Degradation[BlindSRSettings]):
     def offset(self) -> float:
         """Where the mean of drawn kernels lies along both axes, in pixels from the middle."""
         return -(self.scale - 1) / 2 if self.settings.downsample == "stride" else 0.0
+
+    def output_shape(self, size: tuple[int, int]) -> tuple[int, int]:
+        if self.settings.padding == "reflect" and min(size) <= self.settings.kernel_size // 2:
+            side = self.settings.kernel_size
+            raise ImageError(f"{size[1]}x{size[0]} pixels of the result are too few for a kernel of {side}x{side}")
+        return super().output_shape(size)
 
     def sample_parameters(self, batch: int, generator: torch.Generator) -> Tensor:
         kernels = self.settings.kernels

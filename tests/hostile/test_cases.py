@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import time
 
 import pytest
@@ -57,7 +58,9 @@ def test_call(said, recipe, training, picture, tmp_path, monkeypatch, name):
     places = {name: tmp_path / name for name in ("none", "empty", "out", "photos")}
     places |= {"recipe": recipe(name="a.yaml"), "training": recipe(text=training.read_text(), name="b.yaml")}
     places["photo"] = photo
-    assert words.format(**places) in said(*(word.format(**places) for word in call.split()))
+    before = {*tmp_path.iterdir(), places["out"]}
+    assert words.format(**places) in said(*(word.format(**places) for word in shlex.split(call)))
+    assert before.issuperset(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", PICTURES)

@@ -255,18 +255,101 @@ def test_a_log_that_somebody_edited(train, photos, tmp_path, line):
     assert records(tmp_path / "a" / "log.jsonl")[-1]["step"] == 2
 
 
-@pytest.mark.parametrize("part", ["step", "seconds", "losses", "model.network.stem.weight", "ema.network.stem.weight"])
-def test_a_checkpoint_that_somebody_edited(train, tmp_path, part):
+@pytest.fixture
+def edited(train, tmp_path):
+    """Takes up a run of one step after somebody changed its checkpoint's tensors and header; how that ends."""
     train("a", steps=1)
     path = tmp_path / "a" / "checkpoint.safetensors"
-    with safetensors.safe_open(path, framework="pt") as file:
-        header = file.metadata()
-    tensors = safetensors.torch.load_file(path)
-    (header if part in header else tensors).pop(part)
-    safetensors.torch.save_file(tensors, path, header)
-    done = train("a", "--resume", steps=2)
-    assert (done.code, done.err.count("\n")) == (2, 1)
-    assert done.err.startswith(f"error: {path}: damaged (")
+    whole = path.read_bytes()
+
+    def go_on(change, steps=2):
+        path.write_bytes(whole)
+        with safetensors.safe_open(path, framework="pt") as file:
+            header = file.metadata()
+        tensors = safetensors.torch.load_file(path)
+        change(tensors, header)
+        safetensors.torch.save_file(tensors, path, header)
+        return train("a", "--resume", steps=steps)
+
+    return go_on
+
+
+@pytest.fixture
+def damaged(edited, tmp_path):
+    """The same, of a change that must be refused in a short line."""
+
+    def refuse(change):
+        done = edited(change)
+        assert (done.code, done.err.count("\n")) == (2, 1), done.err
+        path = tmp_path / "a" / "checkpoint.safetensors"
+        assert done.err.startswith(f"error: {path}: damaged (")
+        assert len(done.err) < len(str(path)) + 250
+
+    return refuse
+
+
+STEM, ADAM = "network.stem.weight", "adam.0.exp_avg"
+CHANGED = {
+    "step": ["0", "-1", "2", "1.5", "9" * 30, "9" * 5000, "x"],
+    "seconds": ["-1", "nan", "inf", "x"],
+    "best": ["nan", "inf", "x"],
+    "losses": ["-1", "2", "x"],
+    "optimized": ["0", "-1", "1", "x"],
+    f"model.{STEM}": [lambda t: t[:1], lambda t: t * torch.nan, torch.Tensor.double],
+    f"ema.{STEM}": [lambda t: t[:1], lambda t: t.flatten(), lambda t: t / 0, torch.Tensor.long],
+    ADAM: [lambda t: t[:1], lambda t: t.double(), lambda t: t * torch.nan],
+    "adam.0.exp_avg_sq": [lambda t: t - 1],
+    "adam.0.step": [lambda t: -t, lambda t: t + 1, lambda t: t[None]],
+    "losses.sums": [lambda t: t[:2], lambda t: t * torch.nan],
+}
+
+
+@pytest.mark.parametrize("part", CHANGED)
+def test_a_checkpoint_that_somebody_edited(damaged, part):
+    """One line, whatever was changed; above all what torch itself takes for good, or finds out steps later."""
+    for to in CHANGED[part]:
+
+        def change(tensors, header, to=to):
+            if callable(to):
+                tensors[part] = to(tensors[part]).contiguous()
+            else:
+                header[part] = to
+
+        damaged(change)
+
+
+def test_a_checkpoint_that_lacks_something(damaged):
+    for name in ("step", "seconds", "losses"):
+        damaged(lambda tensors, header, name=name: header.pop(name))
+    for name in (f"model.{STEM}", f"ema.{STEM}", ADAM):
+        damaged(lambda tensors, header, name=name: tensors.pop(name))
+    damaged(lambda tensors, header: [tensors.pop(f"adam.0.{part}") for part in ("step", "exp_avg", "exp_avg_sq")])
+
+
+def test_a_checkpoint_that_holds_more(damaged):
+    for name in ("model.more", "ema.more", "adam.999.step", "adam.-1.step", "adam.x.step"):
+        damaged(lambda tensors, header, name=name: tensors.update({name: torch.ones(())}))
+
+
+def test_averaged_weights_of_nothing_are_not_written(edited, tmp_path):
+    """A run that has ended would only write them again."""
+
+    def spoil(tensors, header):
+        tensors[f"ema.{STEM}"][0] = torch.nan
+
+    done = edited(spoil, steps=1)
+    assert done.code == 2
+    assert f"'ema.{STEM}' holds numbers that are not finite" in done.err
+    invdiff.load_prior(tmp_path / "a" / "weights.safetensors")
+
+
+@pytest.mark.parametrize(("rate", "words"), [("1e30", "not finite in float16"), ("1e38", "after step 1")])
+def test_steps_that_lead_beyond_all_numbers_leave_no_weights(train, tmp_path, rate, words):
+    """The loss is that of the weights before the step: at the last one nobody would look at what it made."""
+    done = train("a", steps=1, learning_rate=rate)
+    assert (done.code, done.err.count("\n")) == (2, 1), done.err
+    assert words in done.err
+    assert not (tmp_path / "a" / "weights.safetensors").exists()
 
 
 def test_a_full_disk_says_where(tmp_path, monkeypatch, cli, recipe):

@@ -300,6 +300,21 @@ def test_a_strip_is_resized_in_bounded_memory():
     assert in_time(20)
 
 
+def test_a_strip_is_refused_before_the_work_begins(recipe):
+    """What the operator cannot show at the end is no picture to restore for minutes."""
+    import torch
+
+    import invdiff
+    from invdiff.errors import ImageError
+
+    steps = []
+    pipe = invdiff.load(recipe(), overrides=["guidance=[]"])
+    with pytest.raises(ImageError, match="240x8 pixels of the result are too few for a kernel of 21x21"):
+        pipe.restore(torch.rand(3, 2, 60), callback=steps.append)
+    assert steps == []
+    assert pipe.restore(torch.rand(3, 3, 20)).image.shape == (3, 12, 80)
+
+
 @pytest.mark.parametrize(
     "change",
     [

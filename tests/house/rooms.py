@@ -27,7 +27,7 @@ ROOMS = {
     "blur": ("a toolbox for operators: convolution, resizing, kernel files", {"errors", "io"}),
     "metrics": (
         "what a result is measured by, and what a recipe costs",
-        {"degradation", "errors", "guidance", "io", "prior"},
+        {"degradation", "errors", "guidance", "io", "prior", "tiling"},
     ),
     "components": ("plugins found, listed, built; weights", CONTRACT | {"hookspecs", "io", "seeds"}),
     "training": (

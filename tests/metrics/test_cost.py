@@ -13,6 +13,7 @@ from invdiff.guidance import Guidance
 from invdiff.metrics.cost import cost
 from invdiff.prior import Output, PriorNet, PriorSpec
 from invdiff.schedule import NoiseSchedule
+from invdiff.tiling import TiledPrior
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
@@ -21,6 +22,7 @@ class Chain(PriorNet):
     """Two convolutions: 3 to 8 channels and back."""
 
     spec = PriorSpec(NoiseSchedule.linear(10), prediction="x0", multiple=4)
+    settings = None
 
     def __init__(self):
         super().__init__()
@@ -100,8 +102,37 @@ def test_the_command(cli, recipe, refused, tmp_path):
 
 
 def test_tiles_bound_the_memory(recipe):
-    plain = ("strength: 1.0", "strength: 0")
-    whole = recipe_cost(recipe(("steps: 2", "steps: 2\n  tile: null"), plain), 160)
-    tiled = recipe_cost(recipe(("steps: 2", "steps: 2\n  tile: 64\n  overlap: 16"), plain), 160)
+    """Of the gradients too: tiles are computed again one after the other, and what that takes is given back."""
+    whole = recipe_cost(recipe(("steps: 2", "steps: 2\n  tile: null")), 160)
+    tiled = recipe_cost(recipe(("steps: 2", "steps: 2\n  tile: 64\n  overlap: 16")), 160)
     assert tiled.peak_bytes < 0.6 * whole.peak_bytes
     assert tiled.forward > whole.forward  # overlaps are done twice
+
+
+class Disguised(PriorNet):
+    """Any prior, not to be told for what it is."""
+
+    def __init__(self, prior):
+        super().__init__()
+        self.prior, self.spec = prior, prior.spec
+
+    def forward(self, *given):
+        return self.prior(*given)
+
+
+@pytest.mark.parametrize("guides", [[], [Gradient()]], ids=["plain", "gradient"])
+def test_two_tiles_tell_of_all(guides):
+    """Against a count that asks for each of 25 tiles; in the multiply-adds exactly."""
+    tiled = TiledPrior(Chain().requires_grad_(False), 32, 8)
+    found, whole = (cost(prior, guides, 1, 128) for prior in (tiled, Disguised(tiled)))
+    assert (found.forward, found.step) == (whole.forward, whole.step)
+    assert found.peak_bytes == pytest.approx(whole.peak_bytes, rel=0.1)
+
+
+def test_no_more_than_two_tiles_are_asked_for():
+    """However large the picture: here of 49."""
+    prior, asked = Chain(), []
+    prior.register_forward_hook(lambda module, given, out: asked.append(given[0].shape))
+    cost(TiledPrior(prior, 32, 8), [], 1, 176)
+    assert len(asked) <= 8, "twice, for the multiply-adds and for the memory, and each time with a view to gradients"
+    assert set(asked) == {(1, 3, 32, 32)}
