@@ -17,6 +17,9 @@ from .linear import NoiseSettings, SolverSettings, inverted, parameters, without
 class DiffPIRSettings(SolverSettings, NoiseSettings):
     strength: Annotated[Float, Field(gt=0)] = 1.75
     """Trust in the prior, lambda; the authors' 7, which mixes images on [0, 1] with noise on [-1, 1], is 1.75."""
+    spread: Annotated[Float, Field(gt=0)] | None = None
+    """Standard deviation on [0, 1] of the prior's estimate where the noisy image tells it nothing, as PiGDM has it: at
+    much noise the measurement is believed no further than this warrants. null: without bound, as in the paper."""
     iterations: Annotated[Int, Field(ge=1)] = 15
     """Steps of conjugate gradients, for operators with any border; the authors' border is circular, for FFTs."""
 
@@ -24,6 +27,7 @@ class DiffPIRSettings(SolverSettings, NoiseSettings):
 class DiffPIR(Guidance[DiffPIRSettings]):
     """Replaces x0 by ``argmin ||y - A(x)||^2 + rho ||x - x0||^2``, ``rho = lambda noise^2 / sigma_t^2`` (Eq. 13).
 
+    At much noise that is the plain inverse, which blows up a noisy photo's noise: ``spread`` bounds it.
     The last estimate is left as the prior made it, as in the authors' code. Their zeta is
     ``sampler.renewal``, their spacing ``quadratic``. For linear operators.
     """
@@ -37,7 +41,8 @@ class DiffPIR(Guidance[DiffPIRSettings]):
         if step.t_next < 0:
             return Estimate(step.x0, step.theta)
         theta = parameters(step, self.settings.kernel, "diffpir")
-        ratio = self.settings.strength * (self.settings.sigma(step) / step.sigma) ** 2
+        doubt = 1 / step.sigma**2 + (0 if self.settings.spread is None else 1 / self.settings.spread**2)
+        ratio = self.settings.strength * self.settings.sigma(step) ** 2 * doubt
         with torch.no_grad():
             bound = step.degradation.at(theta)
             residual = step.y - bound.apply(step.x0)

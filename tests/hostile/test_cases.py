@@ -15,10 +15,10 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="devices and other us
 
 @pytest.fixture
 def in_time():
-    """No case takes longer than ten seconds."""
-    started = time.monotonic()
+    """No case computes longer than ten seconds; others may keep the machine busy meanwhile."""
+    started = time.process_time()
     yield
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
 
 
 @pytest.fixture

@@ -141,13 +141,17 @@ def test_dps_is_the_published_update(value_range):
 
 
 @pytest.mark.parametrize("t", [20, 500])
-def test_diffpir_is_its_minimiser(t):
-    """``argmin ||y - A x||^2 + rho ||x - x0||^2`` by dense algebra, rho = lambda noise^2 / sigma^2, sigma on [0, 1]."""
+@pytest.mark.parametrize("spread", [None, 0.3])
+def test_diffpir_is_its_minimiser(t, spread):
+    """``argmin ||y - A x||^2 + rho ||x - x0||^2`` by dense algebra, rho = lambda noise^2 / sigma^2, sigma on [0, 1].
+
+    With a spread of the prior's, ``1 / sigma^2`` is ``1 / sigma^2 + 1 / spread^2``.
+    """
     x0, y, theta = rand(2, 3, 2, 2), rand(2, 3, 1, 1, seed=1), torch.tensor([[0.7], [1.5]]).double()
-    guide = DiffPIR(DiffPIRSettings(strength=2.0, noise=NOISE))
+    guide = DiffPIR(DiffPIRSettings(strength=2.0, noise=NOISE, spread=spread))
     found = guide.refine(still(x0, y, Dense(), theta, t)).x0.flatten(1).numpy()
     abar = np.prod(1 - np.linspace(1e-4, 2e-2, 1000)[: t + 1])
-    rho = 2.0 * NOISE**2 / ((1 - abar) / abar / 4)
+    rho = 2.0 * NOISE**2 * (4 * abar / (1 - abar) + (0 if spread is None else 1 / spread**2))
     for i in range(2):
         a = float(theta[i]) * A
         right = a.T @ y[i].flatten().numpy() + rho * x0[i].flatten().numpy()
