@@ -35,7 +35,13 @@ from .main import PLACE, debug_option, deterministic, main
 )
 @click.option("--shake", metavar="RECIPE", default="deblur_ffhq", show_default=True, help="To remove shake.")
 @click.option("--no-browser", is_flag=True, help="Do not open the page.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute.",
+)
 @debug_option
 def app(
     port: int,
