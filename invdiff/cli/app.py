@@ -40,7 +40,7 @@ from .main import PLACE, debug_option, deterministic, main
     type=click.Choice(["auto", "cpu", "cuda", "mps"]),
     default="auto",
     show_default=True,
-    help="Where to compute.",
+    help="Where it is computed; auto is a GPU if there is one.",
 )
 @debug_option
 def app(
