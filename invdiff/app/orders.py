@@ -14,6 +14,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from ..io.pictures import Photo
+from ..restoring.report import REPORT
 from .tasks import Task
 
 _LONGEST = 60
@@ -79,7 +80,7 @@ class Order:
             "kernel-array": ".kernel.npy",
         }
         found = {name: self.folder / f"{self.stem}{suffix}" for name, suffix in suffixes.items()}
-        found["report"] = self.folder / "report.json"
+        found["report"] = self.folder / REPORT
         return {name: path for name, path in found.items() if self.state == "done" and path.is_file()}
 
     def status(self, before: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from ..errors import InvdiffError
-from .main import PLACE, debug_option, deterministic, main
+from .main import PLACE, debug_option, deterministic, device_option, main
 
 
 @main.command()
@@ -35,13 +35,7 @@ from .main import PLACE, debug_option, deterministic, main
 )
 @click.option("--shake", metavar="RECIPE", default="deblur_ffhq", show_default=True, help="To remove shake.")
 @click.option("--no-browser", is_flag=True, help="Do not open the page.")
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-    default="auto",
-    show_default=True,
-    help="Where it is computed; auto is a GPU if there is one.",
-)
+@device_option
 @debug_option
 def app(
     port: int,

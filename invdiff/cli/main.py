@@ -147,6 +147,13 @@ set_option = click.option(
     help="Change a setting of the recipe, such as sampler.steps=20; repeatable.",
 )
 recipe_argument = click.argument("recipe", type=WORD, shell_complete=completion.recipe_names)
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where it is computed; auto is a GPU if there is one.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="For other programs: JSON instead of tables.")
 
 
@@ -183,13 +190,7 @@ def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
         debug_option,
         json_option,
         click.option("--quiet", is_flag=True, help="No progress bar and no table."),
-        click.option(
-            "--device",
-            type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-            default="auto",
-            show_default=True,
-            help="Where it is computed; auto is a GPU if there is one.",
-        ),
+        device_option,
         click.option("--seed", type=click.IntRange(min=0), help="Seed of all random numbers, instead of the recipe's."),
         set_option,
     )

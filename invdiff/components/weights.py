@@ -17,7 +17,7 @@ from torch import Tensor
 from ..errors import MissingWeightsError, WeightsError, one_line, reason
 from ..io.atomic import write_atomic
 from ..io.plain import parse_json
-from ..io.tensors import read_checkpoint, read_tensors
+from ..io.tensors import non_finite, read_checkpoint, read_tensors
 from ..prior import PriorNet
 from .registry import Registry
 
@@ -112,9 +112,8 @@ def _refuse_non_finite(
     path: Path, tensors: Mapping[str, Tensor], what: str = "holds numbers that are not finite"
 ) -> None:
     """Weights of NaN or infinity would make a picture of nothing, and nobody would be told."""
-    for name, value in tensors.items():
-        if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise WeightsError(f"{path}: '{name}' {what}")
+    if (name := non_finite(tensors)) is not None:
+        raise WeightsError(f"{path}: '{name}' {what}")
 
 
 def take_over(prior: PriorNet, weights: str | os.PathLike[str], registry: Registry) -> list[str]:

@@ -72,3 +72,9 @@ def _state_dict(loaded: Any) -> dict[str, Tensor]:
     if not all(isinstance(value, Tensor) for value in loaded.values()):
         return {}
     return {str(name).removeprefix("module."): value for name, value in loaded.items()}
+
+
+def non_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The first name, in their order, that holds NaN or infinity."""
+    floats = ((name, value) for name, value in tensors.items() if value.is_floating_point())
+    return next((name for name, value in floats if not bool(value.isfinite().all())), None)

@@ -10,9 +10,7 @@ from ..errors import ImageError, InvdiffError
 from ..io.decoding import load
 from ..io.plain import Difference, differences, parse_json
 from ..metrics.picture import psnr_rgb
-from .report import is_entry
-
-REPORT = "report.json"
+from .report import REPORT, is_entry
 
 
 def read_report(folder: Path) -> dict[str, Any]:

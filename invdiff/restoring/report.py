@@ -16,6 +16,9 @@ from ..io.atomic import write_atomic
 from ..io.plain import as_json, parse_json, plain_data
 from ..metrics.catalogue import METRICS, RESIDUAL, conventions
 
+REPORT = "report.json"
+"""What is known of every picture of a folder, in that folder."""
+
 
 def versions() -> dict[str, str]:
     """What a result may depend on besides the recipe."""

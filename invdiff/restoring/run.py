@@ -24,7 +24,7 @@ from ..metrics.result import border_of
 from ..pipeline import OnStep, Pipeline
 from ..sampler import StepRecord
 from .jobs import Job
-from .report import conventions_of, read_entries, versions, write_report
+from .report import REPORT, conventions_of, read_entries, versions, write_report
 from .result import Result, entry_of, save
 
 _ASIDE = "report.edited.json"
@@ -87,7 +87,7 @@ class Run:
         if both:
             raise InvdiffError(f"{both[0]}.preview.png: is an input's result, too; leave --preview out")
         self.outcomes: list[Outcome] = []
-        self.report_path = self.folder / "report.json"
+        self.report_path = self.folder / REPORT
         self.entries, whole = read_entries(self.report_path, pipeline.identity)
         aside = f"{self.report_path}: not as a run writes it; kept as {_ASIDE}, and what it lacks is done again"
         self.notes = [] if whole else [aside]

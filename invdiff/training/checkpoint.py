@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..errors import TrainingError
+from ..io.tensors import non_finite
 from .log import Losses
 
 _ADAM = ("step", "exp_avg", "exp_avg_sq")  # what Adam keeps of a parameter
@@ -23,9 +24,8 @@ def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def refuse_non_finite(tensors: Mapping[str, Tensor]) -> None:
     """Raise :class:`TrainingError` with the first name that holds NaN or infinity."""
-    for name, value in tensors.items():
-        if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise TrainingError(f"'{name}' holds numbers that are not finite")
+    if (name := non_finite(tensors)) is not None:
+        raise TrainingError(f"'{name}' holds numbers that are not finite")
 
 
 def adam_tensors(optimizer: Optimizer) -> dict[str, Tensor]:

@@ -304,12 +304,11 @@ class Trainer:
         settings, parts = self.settings, self.settings.accumulate
         self.optimizer.zero_grad(set_to_none=True)
         values = torch.zeros(3, device=self.device)
-        numbers = self._numbers(self.step)
+        numbers, told, bfloat16 = self._numbers(self.step), is_told(settings, self.step), bool(self.bfloat16)
         for i, (images, mine) in enumerate(zip(x.chunk(parts), _chunks(numbers, parts), strict=True)):
             generators = [stream(self.seed, Stream.TRAINING_STEP, number) for number in mine]
             given = lesson(self.prior, self.degradation, images, settings.noise, generators)
             with self.team.apart(self.model) if i < parts - 1 else contextlib.nullcontext():
-                told, bfloat16 = is_told(settings, self.step), bool(self.bfloat16)
                 found = losses(self.prior, self.model, given, settings, told=told, bfloat16=bfloat16)
                 (found[0] / parts).backward()
             values += torch.stack([value.detach() for value in found]).float() / parts

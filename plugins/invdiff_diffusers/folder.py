@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from invdiff.components.hub import is_name
 from invdiff.errors import PluginError, WeightsError, one_line, reason
 from invdiff.io.plain import parse_json
 from invdiff.io.tensors import read_tensors
@@ -55,7 +56,7 @@ def _found(source: str, revision: str | None) -> Path:
             raise WeightsError(f"{source}: a file, and a folder is needed, as save_pretrained writes it")
     except (OSError, RuntimeError, ValueError) as error:  # a name too long, no such user
         raise WeightsError(f"source '{source}': {reason(error)}") from None
-    if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", source) is None:
+    if not is_name(source):
         raise WeightsError(f"{source}: no such folder, and no name of the hub, which is written user/name")
     try:
         import huggingface_hub

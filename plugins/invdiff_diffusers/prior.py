@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from invdiff.errors import PluginError, WeightsError, one_line
+from invdiff.io.tensors import non_finite
 from invdiff.prior import Output, Prediction, PriorNet, PriorSpec
 from invdiff.schedule import NoiseSchedule, PredictionKind
 from invdiff.settings import Settings
@@ -102,6 +102,5 @@ def _refuse_others(saved: Saved) -> None:
     prediction = saved.scheduler.get("prediction_type", "epsilon")
     if prediction not in _PREDICTIONS:
         refuse(f"prediction_type {prediction!r} is not one of {', '.join(_PREDICTIONS)}")
-    bad = next((name for name, value in saved.tensors.items() if not bool(torch.isfinite(value).all())), None)
-    if bad is not None:
-        refuse(f"'{bad}' holds numbers that are not finite")
+    if (name := non_finite(saved.tensors)) is not None:
+        refuse(f"'{name}' holds numbers that are not finite")

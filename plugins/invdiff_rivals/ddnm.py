@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import torch
 from pydantic import Field
 
 from invdiff.degradation import Degradation
 from invdiff.guidance import Estimate, Guidance, Step
 from invdiff.settings import Float, Int
 
-from .linear import SolverSettings, inverted, parameters, without_adjoint
+from .linear import SolverSettings, correction, parameters, without_adjoint
 
 
 class DDNMSettings(SolverSettings):
@@ -36,8 +35,5 @@ class DDNM(Guidance[DDNMSettings]):
 
     def refine(self, step: Step) -> Estimate:
         theta = parameters(step, self.settings.kernel, "ddnm")
-        with torch.no_grad():
-            bound = step.degradation.at(theta)
-            residual = step.y - bound.apply(step.x0)
-            shift = inverted(bound, residual, self.settings.floor**2, self.settings.iterations)
+        shift = correction(step, theta, self.settings.floor**2, self.settings.iterations)
         return Estimate(step.x0 + shift, step.theta)

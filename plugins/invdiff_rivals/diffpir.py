@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import torch
 from pydantic import Field
 
 from invdiff.degradation import Degradation
 from invdiff.guidance import Estimate, Guidance, Step
 from invdiff.settings import Float, Int
 
-from .linear import NoiseSettings, SolverSettings, inverted, parameters, without_adjoint
+from .linear import NoiseSettings, SolverSettings, correction, parameters, without_adjoint
 
 
 class DiffPIRSettings(SolverSettings, NoiseSettings):
@@ -43,8 +42,4 @@ class DiffPIR(Guidance[DiffPIRSettings]):
         theta = parameters(step, self.settings.kernel, "diffpir")
         doubt = 1 / step.sigma**2 + (0 if self.settings.spread is None else 1 / self.settings.spread**2)
         ratio = self.settings.strength * self.settings.sigma(step) ** 2 * doubt
-        with torch.no_grad():
-            bound = step.degradation.at(theta)
-            residual = step.y - bound.apply(step.x0)
-            shift = inverted(bound, residual, ratio, self.settings.iterations)
-        return Estimate(step.x0 + shift, step.theta)
+        return Estimate(step.x0 + correction(step, theta, ratio, self.settings.iterations), step.theta)

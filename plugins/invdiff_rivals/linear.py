@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
 from invdiff.blur import conjugate_gradients
-from invdiff.degradation import Bound, Degradation
+from invdiff.degradation import Degradation
 from invdiff.errors import RecipeError
 from invdiff.guidance import Step
 from invdiff.metrics import noise_level
@@ -63,13 +64,15 @@ def parameters(step: Step, kernel: Literal["estimated", "given"], kind: str) -> 
     return theta.detach()
 
 
-def inverted(bound: Bound, residual: Tensor, ratio: float | Tensor, iterations: int) -> Tensor:
-    """``(A^T A + ratio)^-1 A^T residual``, the pseudo-inverse where ``ratio`` is 0, by conjugate gradients.
+@torch.no_grad()
+def correction(step: Step, theta: Tensor, ratio: float | Tensor, iterations: int) -> Tensor:
+    """``(A^T A + ratio)^-1 A^T (y - A x0)``, the pseudo-inverse where ``ratio`` is 0, by conjugate gradients.
 
-    However few, they lower ``||A x - residual||^2 + ratio ||x||^2``.
+    However few, with ``r = y - A x0`` they lower ``||A x - r||^2 + ratio ||x||^2``.
     """
+    bound = step.degradation.at(theta)
 
     def product(x: Tensor) -> Tensor:
         return bound.adjoint(bound.apply(x)) + ratio * x
 
-    return conjugate_gradients(product, bound.adjoint(residual), iterations)
+    return conjugate_gradients(product, bound.adjoint(step.y - bound.apply(step.x0)), iterations)

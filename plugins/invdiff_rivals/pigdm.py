@@ -11,7 +11,7 @@ from invdiff.degradation import Degradation
 from invdiff.guidance import Estimate, Guidance, Step
 from invdiff.settings import Float, Int
 
-from .linear import NoiseSettings, SolverSettings, inverted, parameters, without_adjoint
+from .linear import NoiseSettings, SolverSettings, correction, parameters, without_adjoint
 
 
 class PiGDMSettings(SolverSettings, NoiseSettings):
@@ -39,11 +39,7 @@ class PiGDM(Guidance[PiGDMSettings]):
     def refine(self, step: Step) -> Estimate:
         theta, noise = parameters(step, self.settings.kernel, "pigdm"), self.settings.sigma(step)
         variance = 1 / (step.sigma**-2 + self.settings.spread**-2)
-        with torch.no_grad():
-            bound = step.degradation.at(theta)
-            residual = step.y - bound.apply(step.x0)
-            ratio, iterations = noise**2 / variance, self.settings.iterations
-            pull = inverted(bound, residual, ratio, iterations) / variance
+        pull = correction(step, theta, noise**2 / variance, self.settings.iterations) / variance
         (score,) = torch.autograd.grad((pull * step.x0).sum(), step.x_t, retain_graph=True)
         schedule, (low, high) = step.prior.spec.schedule, step.prior.spec.value_range
         abar = float(schedule.alphas_cumprod[step.t])

@@ -25,18 +25,21 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="s
 KILLS = 17  # of each of three commands: fifty moments and one
 
 
-def killed(command, environment, folder, check, seed):
-    """Start a command and kill it at some moment, ``KILLS`` times; whenever it gets to its end, check and begin anew.
+def same_end(arguments, given, folder, end, seed, resumed=lambda place: ()):
+    """Run a command to its end, and again in another folder, killed at ``KILLS`` moments: what ``end`` makes of the
+    two folders is the same, each time that the second gets to its end. Returns that of the first.
 
-    ``command`` gives the arguments of each start.
+    ``arguments`` and ``given`` make the command, but for its folder; ``resumed`` are words to add to a later start.
     """
-    moments, count = random.Random(seed), 0
+    command, environment = arguments(*given, folder / "whole")
     started = time.monotonic()
-    subprocess.run(command(), env=environment, capture_output=True, check=True)
-    longest = time.monotonic() - started
-    shutil.rmtree(folder)
+    subprocess.run(command, env=environment, capture_output=True, check=True)
+    longest, whole = time.monotonic() - started, end(folder / "whole")
+    place, moments, count = folder / "killed", random.Random(seed), 0
+    command, _ = arguments(*given, place)
     while True:
-        process = subprocess.Popen(command(), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        begun = [*command, *resumed(place)]
+        process = subprocess.Popen(begun, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         try:
             patience = moments.uniform(0.2, 1) * longest if count < KILLS else 600
             _, said = process.communicate(timeout=patience)
@@ -47,10 +50,10 @@ def killed(command, environment, folder, check, seed):
             assert count <= KILLS, "it hangs"
             continue
         assert process.returncode == 0, said.decode()
-        check()
+        assert end(place) == whole
         if count == KILLS:
-            return
-        shutil.rmtree(folder)
+            return whole
+        shutil.rmtree(place)
 
 
 def contents(folder, *patterns):
@@ -65,73 +68,43 @@ def without_times(entry):
 def test_runs_that_are_killed(arguments, recipe, picture, tmp_path):
     for i in range(12):
         picture(f"{i}.png", 24, 24, seed=i)
+
+    def end(folder):
+        images = json.loads((folder / "report.json").read_text())["images"]
+        return contents(folder, "*.png", "*.npy"), [without_times(entry) for entry in images]
+
     given = ["run", recipe(("steps: 2", "steps: 10")), tmp_path / "in", "-o"]
-
-    def end(name):
-        images = json.loads((tmp_path / name / "report.json").read_text())["images"]
-        return contents(tmp_path / name, "*.png", "*.npy"), [without_times(entry) for entry in images]
-
-    command, environment = arguments(*given, tmp_path / "whole")
-    subprocess.run(command, env=environment, capture_output=True, check=True)
-    whole = end("whole")
-    assert len(whole[1]) == 12
-
-    def check():
-        assert end("killed") == whole
-
-    command, _ = arguments(*given, tmp_path / "killed")
-    killed(lambda: command, environment, tmp_path / "killed", check, 1)
+    assert len(same_end(arguments, given, tmp_path, end, seed=1)[1]) == 12
 
 
 def test_evaluations_that_are_killed(arguments, recipe, picture, tmp_path):
     for i in range(6):
         picture(f"{i}.png", 64, 64, seed=i, folder=tmp_path / "clean")
-    given = ["eval", recipe(("steps: 2", "steps: 10")), tmp_path / "clean", "--method", "bicubic", "-o"]
 
-    def end(name):
-        found = [json.loads(path.read_text()) for path in sorted((tmp_path / name / "pictures").glob("*/*/*.json"))]
+    def end(folder):
+        found = [json.loads(path.read_text()) for path in sorted((folder / "pictures").glob("*/*/*.json"))]
         for record in found:
             record["values"].pop("seconds")
-        return contents(tmp_path / name, "pictures/**/*.png", "*.npy"), found
+        return contents(folder, "pictures/**/*.png", "*.npy"), found
 
-    command, environment = arguments(*given, tmp_path / "whole")
-    subprocess.run(command, env=environment, capture_output=True, check=True)
-    whole = end("whole")
-    assert len(whole[1]) == 12
-
-    def check():
-        assert end("killed") == whole
-
-    command, _ = arguments(*given, tmp_path / "killed")
-    killed(lambda: command, environment, tmp_path / "killed", check, 2)
+    given = ["eval", recipe(("steps: 2", "steps: 10")), tmp_path / "clean", "--method", "bicubic", "-o"]
+    assert len(same_end(arguments, given, tmp_path, end, seed=2)[1]) == 12
 
 
 def test_trainings_that_are_killed(arguments, training, photos, tmp_path):
-    changes = ["steps=40", "log_every=3", "checkpoint_every=2", "warmup=4"]
-    given = ["train", training, "--data", photos, *(word for c in changes for word in ("--set", f"train.{c}")), "-o"]
-
-    def end(name):
-        log = [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+    def end(folder):
+        log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         for record in log:
             del record["seconds"], record["images_per_second"]
-        return log, invdiff.load_prior(tmp_path / name / "weights.safetensors").state_dict()
+        weights = invdiff.load_prior(folder / "weights.safetensors").state_dict()
+        return log, {name: value.tolist() for name, value in weights.items()}
 
-    command, environment = arguments(*given, tmp_path / "whole")
-    subprocess.run(command, env=environment, capture_output=True, check=True)
-    log, weights = end("whole")
+    def resumed(place):
+        return ["--resume"] if (place / "checkpoint.safetensors").exists() else []
 
-    def check():
-        found, learned = end("killed")
-        assert found == log
-        for key, value in weights.items():
-            assert torch.equal(learned[key], value), key
-
-    command, _ = arguments(*given, tmp_path / "killed")
-
-    def started():
-        return [*command, *(["--resume"] if (tmp_path / "killed" / "checkpoint.safetensors").exists() else [])]
-
-    killed(started, environment, tmp_path / "killed", check, 3)
+    changes = ["steps=40", "log_every=3", "checkpoint_every=2", "warmup=4"]
+    given = ["train", training, "--data", photos, *(word for c in changes for word in ("--set", f"train.{c}")), "-o"]
+    same_end(arguments, given, tmp_path, end, seed=3, resumed=resumed)
 
 
 def test_memory_is_flat_over_many_pictures(recipe):
