@@ -3,6 +3,8 @@
 As in Cho and Lee (2009), Xu, Zheng and Jia (2013) and Pan et al. (2014): on a small copy of the photo a shake is
 a pixel or two, which is easy; each finer copy starts from the kernel of the one before. On every copy two closed
 forms in Fourier space take turns: a picture of few edges, given the kernel, and the kernel, given its edges.
+A search ends in one of several places, so there are several, and what the photo costs under each kernel tells them
+apart.
 """
 
 from __future__ import annotations
@@ -23,9 +25,12 @@ from invdiff.settings import Float, Int, Settings
 _SMALLEST = 3  # side of the first kernel
 _STEP = math.sqrt(2)  # from one copy to the next
 _DECAY, _CHEAPEST = 1 / 1.06, 1e-4  # an edge costs less from round to round: finer ones come in
-_STEEPEST = 1e5  # half-quadratic splitting ends here, where picture and edges are one
+_STEEPER, _STEEPEST = 4, 1e5  # half-quadratic splitting's weight grows so, to where picture and edges are one
+_JUDGED = 0.1  # of ``edge_cost``, when kernels are compared
 _FAMILIAR = 0.015  # noise on [0, 1] up to which the settings hold as they are
+_FAINT = 1e-3  # a difference on [0, 1] below this is no edge: splitting leaves crumbs
 _ISLAND = 0.1  # of the kernel's mass: smaller parts that stand apart are noise
+_RINGING = 0.02  # of a kernel's largest value: what moving it by a part of a pixel leaves around it
 
 
 class CoarseToFine(Settings):
@@ -40,16 +45,37 @@ class CoarseToFine(Settings):
     """What an edge costs at first, a squared difference on [0, 1]: fainter ones are left out of the picture."""
     ridge: Annotated[Float, Field(gt=0)] = 4.6e-4
     """Weight of the kernel's squared norm, for each pixel of the photo."""
-    floor: Annotated[Float, Field(ge=0, lt=1)] = 0.1
-    """Values below this part of a kernel's largest are taken for nothing."""
+    floors: list[Annotated[Float, Field(ge=0, lt=1)]] = [0.05, 0.1, 0.15]
+    """A search for each: values below this part of a kernel's largest are taken for nothing, so kernels get thinner.
+    With none there is no search."""
 
 
-def coarse_to_fine(y: Tensor, size: int, settings: CoarseToFine) -> Tensor:
-    """The kernel ``(B, size, size)`` of a photo ``(B, 3, H, W)`` in [0, 1] of at least that size; it is centred."""
-    grey = y.float().mean(1)
+def coarse_to_fine(y: Tensor, size: int, settings: CoarseToFine) -> list[Tensor]:
+    """Kernels ``(B, size, size)``, one for each floor, of photos ``(B, 3, H, W)`` in [0, 1] of at least that size.
+
+    Their mass is in the middle.
+    """
+    return [_search(y, size, settings, floor) for floor in settings.floors]
+
+
+def photo_cost(y: Tensor, kernel: Tensor, settings: CoarseToFine) -> Tensor:
+    """What photos ``(B, 3, H, W)`` cost under kernels ``(B, K, K)``: ``(B,)``, a squared difference on [0, 1] a pixel.
+
+    That is ``min ||y - k * x||^2 + cost ||grad x||_0`` within the photo, both terms of the search's own. A kernel that
+    is wrong needs more edges to say the same, or leaves more unsaid.
+    """
+    photo = _Photo(y.float().mean(1), kernel.shape[-1])
+    return photo.cost(kernel.float(), _JUDGED * settings.edge_cost * _noisier(y))
+
+
+def _noisier(y: Tensor) -> Tensor:
+    """How much dearer noise makes edges, ``(B, 1, 1)``: in float64 on the CPU, for weights that grow a millionfold."""
+    return (noise_level(y) / _FAMILIAR).square().clamp_min(1).view(-1, 1, 1).double().cpu()
+
+
+def _search(y: Tensor, size: int, settings: CoarseToFine, floor: float) -> Tensor:
+    grey, noisier = y.float().mean(1), _noisier(y)
     height, width = grey.shape[-2:]
-    # A number for each photo, in float64 on the CPU: the weights double some twenty times.
-    noisier = (noise_level(y) / _FAMILIAR).square().clamp_min(1).view(-1, 1, 1).double().cpu()
     ridge, cost = settings.ridge * height * width * noisier, settings.edge_cost * noisier
     kernel = None
     for side in _sides(size):
@@ -58,10 +84,10 @@ def coarse_to_fine(y: Tensor, size: int, settings: CoarseToFine) -> Tensor:
         kernel = _line(side, grey) if kernel is None else _normal(_resized(kernel, (side, side)))
         for _ in range(settings.rounds):
             picture = photo.few_edges(kernel, cost)
-            kernel = _centred(_without_islands(_normal(photo.kernel(picture, ridge), settings.floor)))
+            kernel = _centred(_without_islands(_normal(photo.kernel(picture, ridge), floor)))
             cost = (cost * _DECAY).clamp_min(_CHEAPEST)
     assert kernel is not None  # there is at least one side
-    return kernel
+    return _in_the_middle(kernel)
 
 
 def _sides(size: int) -> list[int]:
@@ -119,8 +145,17 @@ class _Photo:
             edges = _difference_adjoint(rows * kept, -2) + _difference_adjoint(cols * kept, -1)
             spectrum = (fitted + pull * torch.fft.rfft2(edges)) / (energy + pull * self.power + 1e-12)
             picture = torch.where(going.to(picture.device), torch.fft.irfft2(spectrum, s=self.size), picture)
-            weight = 2 * weight
+            weight = _STEEPER * weight
         return picture
+
+    def cost(self, kernel: Tensor, cost: Tensor) -> Tensor:
+        """``||y - k * x||^2 + cost ||grad x||_0`` at that picture, a pixel of the photo: ``(B,)``."""
+        picture = self.few_edges(kernel, cost)
+        said = torch.fft.irfft2(transfer(kernel, self.size) * torch.fft.rfft2(picture), s=self.size)
+        rows, cols = (_difference(picture, dim) for dim in (-2, -1))
+        edges = rows.square() + cols.square() > _FAINT**2
+        each = (self.values - said).square() + cost.to(picture) * edges
+        return (each * self.window).sum((-2, -1)) / self.window.sum()
 
     def kernel(self, picture: Tensor, ridge: Tensor) -> Tensor:
         """``argmin ||grad y - k * grad x||^2 + ridge ||k||^2`` within the photo, cut to ``(B, side, side)``."""
@@ -173,3 +208,19 @@ def _centred(kernel: Tensor) -> Tensor:
     """With its mass in the middle, to the nearest pixel."""
     moves = (-centre_of_mass(kernel)).round().int().tolist()
     return _normal(torch.stack([shifted(one, *move) for one, move in zip(kernel, moves, strict=True)]))
+
+
+def _in_the_middle(kernel: Tensor) -> Tensor:
+    """A centred kernel with its mass exactly in the middle: what is left is a part of a pixel, moved in Fourier space.
+
+    Where a picture lies follows from where its kernel's mass lies.
+    """
+    side, room = kernel.shape[-1], 4
+    size = (side + 2 * room, side + 2 * room)
+    rows, cols = (freq(size[0], device=kernel.device) for freq in (torch.fft.fftfreq, torch.fft.rfftfreq))
+    for _ in range(3):  # cutting the ringing off moves the mass a little
+        away = centre_of_mass(kernel)[:, :, None, None]
+        turn = 2 * math.pi * (rows[:, None] * away[:, 0] + cols * away[:, 1])
+        spectrum = torch.fft.rfft2(F.pad(kernel, (room, room, room, room))) * torch.polar(torch.ones_like(turn), turn)
+        kernel = _normal(torch.fft.irfft2(spectrum, s=size)[..., room:-room, room:-room], _RINGING)
+    return kernel

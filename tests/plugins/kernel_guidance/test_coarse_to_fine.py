@@ -10,14 +10,16 @@ import torch
 
 from drawn_shapes import shapes
 from invdiff.blur import blur
-from invdiff.blur.deconvolution import transfer
+from invdiff.blur.deconvolution import centre_of_mass, transfer
 from invdiff.metrics import mnc, noise_level
 from invdiff_kernel_guidance.coarse_to_fine import (
     CoarseToFine,
+    _in_the_middle,
     _Photo,
     _sides,
     _without_islands,
     coarse_to_fine,
+    photo_cost,
 )
 from invdiff_motion.hand import Hand, hand_kernel
 from invdiff_motion.trajectory import motion_kernel
@@ -32,20 +34,30 @@ def shaken(kernel, side=192, seed=0, noise=0.005):
     return y + noise * torch.randn(y.shape, generator=gen(seed))
 
 
+def point(side):
+    kernel = torch.zeros(side, side)
+    kernel[side // 2, side // 2] = 1
+    return kernel
+
+
+def cheapest(y, kernels):
+    return min(kernels, key=lambda kernel: float(photo_cost(y, kernel, CoarseToFine())))[0]
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_shake_is_found_on_a_picture_of_edges(seed):
     drawn = hand_kernel(21, Hand(span=(8, 16)), gen(seed)) if seed % 2 else motion_kernel(21, 0.5, gen(seed))[0]
-    found = coarse_to_fine(shaken(drawn, seed=seed), 21, CoarseToFine())[0]
+    y = shaken(drawn, seed=seed)
+    found = cheapest(y, coarse_to_fine(y, 21, CoarseToFine()))
     assert mnc(found, drawn.float()) > 0.9
-    flat = torch.zeros(21, 21)
-    flat[10, 10] = 1
-    assert mnc(found, drawn.float()) > mnc(flat, drawn.float()) + 0.2  # which no blur would not be
+    assert mnc(found, drawn.float()) > mnc(point(21), drawn.float()) + 0.2  # which no blur would not be
 
 
 @pytest.mark.parametrize("noise", [0.02, 0.03])
 def test_a_shake_is_found_in_noise(noise):
     drawn = hand_kernel(21, Hand(span=(8, 16)), gen(1))
-    assert mnc(coarse_to_fine(shaken(drawn, noise=noise), 21, CoarseToFine())[0], drawn.float()) > 0.85
+    y = shaken(drawn, noise=noise)
+    assert mnc(cheapest(y, coarse_to_fine(y, 21, CoarseToFine())), drawn.float()) > 0.85
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.01, 0.03, 0.1])
@@ -58,15 +70,50 @@ def test_the_noise_of_a_blurred_photo_is_measured(noise):
 @pytest.mark.parametrize(("size", "side"), [(3, (3, 3)), (5, (17, 40)), (9, (64, 33)), (21, (48, 21))])
 def test_any_photo_gives_a_kernel_that_is_one(size, side):
     y = torch.rand(2, 3, *side, generator=gen())
-    found = coarse_to_fine(y, size, CoarseToFine(rounds=2))
-    assert found.shape == (2, size, size)
-    assert (found >= 0).all()
-    assert torch.allclose(found.sum((-2, -1)), torch.ones(2), atol=1e-5)
+    found = coarse_to_fine(y, size, CoarseToFine(rounds=2, floors=[0, 0.2]))
+    assert [one.shape for one in found] == [(2, size, size)] * 2
+    for one in found:
+        assert (one >= 0).all()
+        assert torch.allclose(one.sum((-2, -1)), torch.ones(2), atol=1e-5)
+
+
+def test_the_higher_the_floor_the_fewer_pixels():
+    found = coarse_to_fine(shaken(motion_kernel(21, 0.5, gen(3))[0]), 21, CoarseToFine(floors=[0.02, 0.3]))
+    assert int((found[0] > 0).sum()) > int((found[1] > 0).sum())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_photo_costs_least_under_its_own_kernel(seed):
+    truth = motion_kernel(21, 0.5, gen(seed))[0].float()[None]
+    y = shaken(truth[0], 128, seed=seed)
+    blurred = blur(truth[None], torch.full((1, 3, 3), 1 / 9))[0]
+    wrong = [point(21)[None], truth.flip(-1), truth.transpose(-1, -2), blurred, torch.full((1, 21, 21), 1 / 441)]
+    least = float(photo_cost(y, truth, CoarseToFine()))
+    assert all(float(photo_cost(y, kernel, CoarseToFine())) > least for kernel in wrong)
+
+
+def test_the_cost_of_a_photo_that_is_sharp_is_its_edges():
+    # Two flat halves, 64 pixels high: under no blur nothing is left, and one edge a row is paid for.
+    y = torch.full((1, 3, 64, 64), 0.2)
+    y[..., 32:] = 0.8
+    settings = CoarseToFine()
+    assert float(photo_cost(y, point(5)[None], settings)) == pytest.approx(settings.edge_cost / 10 / 64, rel=0.2)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_mass_is_moved_to_the_middle_by_parts_of_a_pixel(seed):
+    drawn = motion_kernel(21, 0.5, gen(seed))[0].float()  # exactly centred
+    aside = torch.from_numpy(scipy.ndimage.shift(drawn.numpy(), (0.4, -0.3), order=1)).clamp_min(0)[None]
+    moved = _in_the_middle(aside / aside.sum())
+    assert centre_of_mass(moved).abs().max() < 0.15
+    assert mnc(moved[0], drawn) > mnc(aside[0], drawn)
+    assert float(moved.sum()) == pytest.approx(1, abs=1e-5)
+    assert (moved >= 0).all()
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
 def test_a_flat_photo_has_a_kernel_too(value):
-    found = coarse_to_fine(torch.full((1, 3, 40, 40), value), 9, CoarseToFine(rounds=2))
+    (found,) = coarse_to_fine(torch.full((1, 3, 40, 40), value), 9, CoarseToFine(rounds=2, floors=[0.1]))
     assert found.isfinite().all()
     assert float(found.sum()) == pytest.approx(1, abs=1e-5)
 
@@ -74,10 +121,13 @@ def test_a_flat_photo_has_a_kernel_too(value):
 def test_a_photo_alone_as_in_a_batch():
     noise = (0.0, 0.02, 0.06)
     y = torch.cat([shaken(motion_kernel(9, 0.5, gen(i))[0], 64, seed=i, noise=noise[i]) for i in range(3)])
-    together = coarse_to_fine(y, 9, CoarseToFine(rounds=3))
+    settings = CoarseToFine(rounds=3)
+    together = coarse_to_fine(y, 9, settings)
+    costs = photo_cost(y, together[0], settings)
     for i in range(3):
-        alone = coarse_to_fine(y[i : i + 1], 9, CoarseToFine(rounds=3))[0]
-        assert torch.allclose(alone, together[i], atol=1e-4)
+        alone = coarse_to_fine(y[i : i + 1], 9, settings)
+        assert all(torch.allclose(a[0], b[i], atol=1e-4) for a, b in zip(alone, together, strict=True))
+        assert float(photo_cost(y[i : i + 1], alone[0], settings)) == pytest.approx(float(costs[i]), rel=1e-3)
 
 
 def test_sides_are_odd_and_rise_by_about_the_root_of_two():
