@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -73,6 +73,11 @@ class Step:
     """The true parameters where they are known; only guidances that are made for it look at them."""
     before: Tensor | None = None
     """The parameters that the step before arrived at; at the first step those that the loop began with, if any."""
+    draw: Callable[[Tensor], Tensor] = torch.zeros_like
+    """Fresh normal noise like a tensor ``(B, ...)``, each sample's from its own generator, scaled by the loop's
+    temperature; nothing where no loop is behind the step."""
+    memory: dict[str, Tensor] = field(default_factory=dict)
+    """What guidances keep for their next step, each under a name of its own; the loop carries it and never looks."""
 
     @property
     def sigma(self) -> float:
@@ -104,6 +109,8 @@ class Guidance(Configured[S], ABC):
 
     evaluations: int = 0
     """How often ``begin`` asks the prior."""
+    evaluations_each: int = 0
+    """How often ``refine`` and ``correct`` ask the prior in each step, beside the loop."""
 
     def unfit(self, degradation: Degradation) -> str | None:
         """Why it cannot serve that operator, in a few words; None where it can. Asked before anything is restored."""

@@ -99,6 +99,8 @@ def step(
     earlier: StepRecord | None = None,
     index: int = 0,
     steps: int = 1,
+    draw: Callable[[Tensor], Tensor] = torch.zeros_like,
+    memory: dict[str, Tensor] | None = None,
 ) -> tuple[Tensor, StepRecord]:
     """One step of the loop: from ``x`` at time ``t`` to what it returns first, at ``t_next`` (-1 is the clean image).
 
@@ -106,8 +108,9 @@ def step(
     normal, or scaled down, and counts for ``eta`` of a DDPM step's. ``theta (B, *shape)`` are what the step before
     arrived at: for guidances that build on them, for the prior to restore with instead of its own where there is
     ``feedback`` and it takes any, and the estimate to go on from where it makes none. ``earlier`` is the record of the
-    step before, for a step of second order. ``index`` of ``steps`` is for guidances and records. No gradient with
-    respect to weights is ever tracked, and none leaves the step.
+    step before, for a step of second order. ``index`` of ``steps`` is for guidances and records, ``draw`` the noise
+    that guidances draw and ``memory`` what they keep from step to step. No gradient with respect to weights is ever
+    tracked, and none leaves the step.
     """
     prior, degradation, track = problem.prior, problem.degradation, problem.needs_gradient
     with torch.set_grad_enabled(track):
@@ -117,6 +120,7 @@ def step(
         x0 = problem.crop(prior.to_unit(prediction.x0))
         found = theta if prediction.parameters is None else prediction.parameters
         now = Step(index, steps, t, t_next, x, x0, found, problem.y, prior, degradation, problem.truth, theta)
+        now.draw, now.memory = draw, {} if memory is None else memory
         for guide in problem.guidance:
             estimate = guide.refine(now)
             now.x0, now.theta = estimate.x0, estimate.theta
@@ -150,19 +154,19 @@ def sample(
     prior, condition = problem.prior, problem.condition
     schedule = prior.spec.schedule
 
-    def noise() -> Tensor:
-        drawn = torch.stack([torch.randn(condition.shape[1:], generator=g) for g in generators])
-        return settings.temperature * drawn.to(condition)
+    def draw(like: Tensor) -> Tensor:
+        drawn = torch.stack([torch.randn(like.shape[1:], generator=g) for g in generators])
+        return settings.temperature * drawn.to(like)
 
     times = settings.times(prior.spec)
-    x, theta, record = noise(), initial, None
+    x, theta, record, memory = draw(condition), initial, None, dict[str, Tensor]()
     for guide in problem.guidance:
         theta = guide.begin(problem, theta)
     if prior.spec.start == "measurement":
         x = schedule.add_noise(condition, x, torch.full((len(x),), times[0]))
     for index, (t, t_next) in enumerate(zip(times, [*times[1:], -1], strict=True)):
         eta = settings.eta if settings.renewal is None else schedule.eta_of(settings.renewal, t, t_next)
-        fresh = noise() if t_next >= 0 and eta > 0 else torch.zeros_like(x)
+        fresh = draw(condition) if t_next >= 0 and eta > 0 else torch.zeros_like(x)
         x, record = step(
             problem,
             x,
@@ -175,9 +179,11 @@ def sample(
             earlier=record if settings.solver == "dpm_2m" else None,
             index=index,
             steps=len(times),
+            draw=draw,
+            memory=memory,
         )
         theta = record.theta
         if callback:
             callback(record)
-    evaluations = len(times) + sum(guide.evaluations for guide in problem.guidance)
+    evaluations = len(times) + sum(g.evaluations + len(times) * g.evaluations_each for g in problem.guidance)
     return Sample(problem.crop(prior.to_unit(x)), theta, evaluations)

@@ -103,6 +103,7 @@ def cost(prior: PriorNet, guidance: Sequence[Guidance], steps: int, size: int) -
         }
         forward = _multiply_adds(prior, shapes, size, False)
         whole = _multiply_adds(prior, shapes, size, True) if gradient else forward
+        whole += forward * sum(g.evaluations_each for g in guidance)
         with _Memory() as memory:  # apart from the counter, which holds on to what modules have seen
             _evaluate(prior, shapes, size, gradient)
     weights = sum(p.numel() * p.element_size() for p in prior.parameters())

@@ -8,9 +8,11 @@ from pydantic import Field
 from torch import Tensor
 
 from invdiff.blur import conjugate_gradients
-from invdiff.degradation import Degradation, KernelSpace
+from invdiff.degradation import Degradation
 from invdiff.guidance import Estimate, Guidance, Step
 from invdiff.settings import Float, Int, Settings
+
+from .linear import neutral, without_kernel
 
 
 class FastEMSettings(Settings):
@@ -39,11 +41,11 @@ class FastEM(Guidance[FastEMSettings]):
     estimates_parameters = True
 
     def unfit(self, degradation: Degradation) -> str | None:
-        return None if isinstance(degradation.parameters, KernelSpace) else "this operator's parameters are no kernel"
+        return without_kernel(degradation)
 
     def refine(self, step: Step) -> Estimate:
         x0, operator = step.x0.detach(), step.degradation
-        kernel = no_blur(step.y, operator) if step.theta is None else step.theta.detach()
+        kernel = neutral(step.y, operator) if step.theta is None else step.theta.detach()
         ratio = self.settings.coupling * self.settings.noise**2
         bound = operator.of(x0)
         seen = bound.adjoint(step.y)
@@ -56,13 +58,6 @@ class FastEM(Guidance[FastEMSettings]):
             change = conjugate_gradients(product, seen + ratio * kernel - product(kernel), self.settings.iterations)
             kernel = denoised(operator.parameters.project(kernel + change), self.settings.threshold)
         return Estimate(step.x0, kernel if step.theta is None else step.theta + (kernel - step.theta).detach())
-
-
-def no_blur(y: Tensor, operator: Degradation) -> Tensor:
-    """Kernels ``(B, K, K)`` of one pixel in the middle, for measurements ``y``."""
-    kernel = y.new_zeros(len(y), *operator.parameters.shape)
-    kernel[:, kernel.shape[1] // 2, kernel.shape[2] // 2] = 1
-    return kernel
 
 
 def denoised(kernel: Tensor, threshold: float) -> Tensor:

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from invdiff.blur import conjugate_gradients
-from invdiff.degradation import Degradation
+from invdiff.degradation import Degradation, KernelSpace
 from invdiff.errors import RecipeError
 from invdiff.guidance import Step
 from invdiff.metrics import noise_level
@@ -52,6 +52,11 @@ def without_adjoint(degradation: Degradation) -> str | None:
     return "this operator has no adjoint" if type(degradation).adjoint is Degradation.adjoint else None
 
 
+def without_kernel(degradation: Degradation) -> str | None:
+    """Why an operator has no kernel to find; None where it has one."""
+    return None if isinstance(degradation.parameters, KernelSpace) else "this operator's parameters are no kernel"
+
+
 def parameters(step: Step, kernel: Literal["estimated", "given"], kind: str) -> Tensor:
     """The operator's parameters ``(B, *shape)`` at this step, as ``kernel`` of that kind says, without a graph."""
     theta = step.truth if kernel == "given" else step.theta
@@ -62,6 +67,15 @@ def parameters(step: Step, kernel: Literal["estimated", "given"], kind: str) -> 
             else f"{kind}: this prior estimates no kernel: put a guidance that does before it, or say kernel: given"
         )
     return theta.detach()
+
+
+def neutral(y: Tensor, operator: Degradation) -> Tensor:
+    """Parameters ``(B, *shape)`` to begin with where there are none: a kernel of one pixel in the middle, no blur at
+    all; or, of another space, what lies nearest to nothing."""
+    theta = y.new_zeros(len(y), *operator.parameters.shape)
+    if isinstance(operator.parameters, KernelSpace):
+        theta[:, theta.shape[1] // 2, theta.shape[2] // 2] = 1
+    return operator.parameters.project(theta)
 
 
 @torch.no_grad()

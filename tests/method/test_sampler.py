@@ -629,3 +629,26 @@ def test_an_estimate_goes_on_from_step_to_step():
     run(rand(1, 3, 4, 4), prior, [guide], steps=3)
     for theta, state in zip(guide.found, prior.states, strict=True):
         torch.testing.assert_close(theta, 1 + 0.1 * state.mean((1, 2, 3))[:, None])
+
+
+class Drawing(Guidance):
+    """Adds a drawn image to its memory at each step, and shows what is there."""
+
+    evaluations_each = 2
+
+    def refine(self, step):
+        step.memory["sum"] = step.memory.get("sum", 0) + step.draw(step.x0)
+        return Estimate(step.memory["sum"].clone(), step.theta)
+
+
+def test_a_guidance_draws_and_remembers():
+    """Each image's noise is from its own generator, at the loop's temperature; nothing is left for the next picture."""
+    y, guide = rand(3, 3, 8, 8), Drawing()
+    whole, seen = run(y, Toy(), [guide], (0, 1, 2), steps=5, eta=0.0, temperature=0.5), []
+    run(y[1:2], Toy(), [guide], (1,), callback=lambda r: seen.append(r.x0), steps=5, eta=0.0, temperature=0.5)
+    gen = torch.Generator().manual_seed(1)
+    torch.randn(3, 8, 8, generator=gen)  # what the loop starts from
+    drawn = torch.stack([0.5 * torch.randn(3, 8, 8, generator=gen) for _ in range(5)])
+    torch.testing.assert_close(torch.cat(seen), drawn.cumsum(0).to(seen[0]))
+    torch.testing.assert_close(whole.x0[1], drawn.sum(0).to(whole.x0))
+    assert whole.evaluations == 5 + 5 * 2

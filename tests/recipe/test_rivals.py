@@ -9,7 +9,9 @@ import pytest
 
 from invdiff.assembly import read
 
-RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes" / "rivals").glob("*.yaml"))
+FOLDER = Path(__file__).resolve().parents[2] / "recipes" / "rivals"
+RECIPES = sorted(FOLDER.glob("*.yaml"))
+BLIND = sorted((FOLDER / "blind").glob("*.yaml"))
 
 pytestmark = pytest.mark.skipif(not RECIPES, reason="no recipes beside these tests: not in a checkout")
 
@@ -36,3 +38,14 @@ def test_one_table(cli, picture, tmp_path):
     assert (result.code, result.err) == (0, "")
     with open(tmp_path / "out" / "results.csv", newline="") as file:
         assert {row["method"] for row in csv.DictReader(file)} == {path.stem for path in RECIPES}
+
+
+@pytest.mark.parametrize("path", BLIND, ids=lambda path: path.stem)
+def test_a_blind_one_finds_a_kernel(path, cli, report, tmp_path):
+    """Two steps, for what it writes: they are measured in docs/benchmarks.md."""
+    assert read(path).name == path.stem
+    options = ["--set", "input.crop=64", "--set", "sampler.steps=2", "--quiet"]
+    result = cli("run", path, "-o", tmp_path / "out", *options)
+    assert (result.code, result.err) == (0, "")
+    (entry,) = report(tmp_path / "out").values()
+    assert entry["metrics"]["kernel_l1"] < 2
