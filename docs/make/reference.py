@@ -29,7 +29,10 @@ from invdiff.training.settings import TrainSettings
 
 PAGE = Path(__file__).resolve().parents[1] / "reference.md"
 GLOSSARY = PAGE.with_name("glossary.md")
-OURS = ("invdiff", "blindsr", "motion", "mcformer", "kernel_guidance", "baselines", "rivals", "tv", "diffusers", "srmd")
+OURS = (
+    "invdiff",
+    *("blindsr", "motion", "mcformer", "kernel_guidance", "baselines", "rivals", "tv", "diffusers", "srmd", "adm"),
+)
 NESTED_ELSEWHERE = {"degradation", "prior", "guidance", "sampler", "input", "train"}
 
 
