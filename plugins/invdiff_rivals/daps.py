@@ -24,7 +24,7 @@ class DAPSSettings(SolverSettings, NoiseSettings):
     """Evaluations of the prior in each step, along the flow from the noisy image to a clean one; 1: its estimate."""
     spread: Annotated[Float, Field(gt=0)] | None = None
     """Standard deviation of clean images on [0, 1], which bounds that of the clean image given much noise, as PiGDM has
-    it; null: the noise's own, as in the paper."""
+    it; null: the noise's own, as in the paper, which many short steps forgive and few long ones do not."""
     iterations: Annotated[Int, Field(ge=1)] = 15
     """Steps of conjugate gradients, where the authors walk 100 steps of Langevin's dynamics."""
 
