@@ -153,6 +153,10 @@ class Degradation(Configured[D], ABC):
         """The part of a clean ``(..., H, W)`` image that a photo of it shows: all, unless the scene goes on beyond."""
         return x
 
+    def described(self, theta: Tensor) -> str:
+        """Parameters ``(*shape)`` of one photo in a few words, for reports: ``a soft blur``. By default nothing."""
+        return ""
+
     @property
     def noise_level(self) -> float | None:
         """Standard deviation of noise and rounding together, on [0, 1]; None where no two measurements share one."""

@@ -20,6 +20,8 @@ from .settings import Configured, S
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from .metrics.words import Findings
+
 
 @dataclass(frozen=True)
 class Case:
@@ -51,7 +53,8 @@ class Restoration:
     ``image`` is ``(3, H, W)`` in [0, 1], or what :meth:`invdiff.Pipeline.restore` makes of it: a picture of the
     kind that was handed in. ``parameters (*shape)``, or ``(B, *shape)`` for a batch, are those it was restored
     with: the own estimate, or what was told; None where there are none. ``residual`` is the root mean square of
-    ``y - A(x)`` on [0, 1], ``evaluations`` how often a network was asked. ``before`` is what was handed in, ``trace``
+    ``y - A(x)`` on [0, 1], ``evaluations`` how often a network was asked. ``findings`` says of one image, in
+    numbers and words, what was found and how well the result explains it. ``before`` is what was handed in, ``trace``
     every step, if it was asked for.
     """
 
@@ -59,6 +62,7 @@ class Restoration:
     parameters: Tensor | None = None
     residual: float | None = None
     evaluations: int = 0
+    findings: Findings | None = field(default=None, repr=False)
     before: Any = field(default=None, repr=False)
     trace: Sequence[TracedStep] = field(default=(), repr=False)
 
@@ -92,7 +96,8 @@ class Restoration:
     def _words(self) -> list[str]:
         from .metrics.catalogue import RESIDUAL
 
-        found = [] if self.residual is None else [f"residual {RESIDUAL.number(self.residual)}: {RESIDUAL.meaning}"]
+        found = [] if self.findings is None else list(self.findings.words.values())
+        found += [] if self.residual is None else [f"residual {RESIDUAL.number(self.residual)}: {RESIDUAL.meaning}"]
         if self.parameters is not None and not _is_kernel(self.parameters) and self.parameters.ndim == 1:
             found.append("parameters " + ", ".join(f"{value:.4g}" for value in self.parameters.tolist()))
         return found + ([f"{self.evaluations} evaluations of the network"] if self.evaluations else [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -17,9 +17,11 @@ from .blur.kernel_files import framed
 from .degradation import Degradation, KernelSpace
 from .errors import ImageError, InvdiffError
 from .guidance import Guidance, Known, Problem
+from .io.jpeg import Jpeg
 from .io.notebook import Bar
 from .io.pictures import Photo, from_array, from_pil
 from .method import Restoration, TracedStep
+from .metrics.words import findings_of
 from .prior import PriorNet
 from .sampler import SamplerSettings, StepRecord, sample
 from .seeds import Stream, content_of, stream
@@ -39,10 +41,12 @@ class MisfitError(InvdiffError):
 
 @dataclass(frozen=True)
 class _Known:
-    """What is known of one measurement: parameters it is restored with, and the truth for guidances that ask."""
+    """What is known of one measurement: parameters it is restored with, the truth for guidances that ask, and how its
+    file was compressed."""
 
     told: Tensor | None = None
     truth: Tensor | None = None
+    jpeg: Jpeg | None = None
 
     def of(self, index: int) -> _Known:
         """The same of one image of a batch."""
@@ -154,7 +158,7 @@ class Pipeline:
             photo = image
         else:
             raise ImageError(f"restore takes a PIL image, an array or a tensor, got {type(image).__name__}")
-        found = self._restore(photo.shown(), known, watch)
+        found = self._restore(photo.shown(), replace(known, jpeg=photo.jpeg), watch)
         restored = photo.restored(found.image)
         if isinstance(image, Image.Image):
             found.image = restored.to_pil()
@@ -186,7 +190,8 @@ class Pipeline:
 
     def _restore_tensor(self, image: Tensor, known: _Known, watch: _Watch) -> Restoration:
         if image.ndim == 4:
-            each = _Known(*(self._for_each(value, len(image)) for value in (known.told, known.truth)))
+            told, truth = (self._for_each(value, len(image)) for value in (known.told, known.truth))
+            each = _Known(told, truth)
             return _joined([self._restore_tensor(one, each.of(i), watch) for i, one in enumerate(image)])
         if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
             raise ImageError(f"an image tensor is float (3, h, w) or (B, 3, h, w), got {tuple(image.shape)}")
@@ -235,7 +240,19 @@ class Pipeline:
             raise ImageError("the result is not finite: settings or weights that do not go together")
         x = result.x0.clamp(0, 1)
         found = self._arrived(measured, x, result.theta)
-        return Restoration(found.image, found.parameters, found.residual, result.evaluations)
+        restored = Restoration(found.image, found.parameters, found.residual, result.evaluations)
+        again = None if result.theta is None else self.degradation.apply(x, result.theta)[0].cpu()
+        own = found.parameters if told is None else None
+        blur = "" if own is None else self.degradation.described(own)
+        restored.findings = findings_of(y, again, blur=blur, jpeg=known.jpeg, done=self._done())
+        return restored
+
+    def _done(self) -> str:
+        """What restoring does, for people."""
+        scale, steps = self.degradation.scale, self.sampler.steps
+        what = f"enlarged {scale} times" if scale > 1 else "restored at its own size"
+        by = f" by {self.identity['name']}" if "name" in self.identity else ""
+        return f"{what}{by}, in {steps} step{'s' if steps > 1 else ''}"
 
     def _arrived(self, measured: Tensor, x: Tensor, theta: Tensor | None) -> TracedStep:
         """An image ``x (1, 3, H, W)`` and its parameters as results show them, on the CPU, with their residual."""

@@ -120,7 +120,10 @@ def words_of(report: Mapping[str, Any], order: Order) -> list[dict[str, str]]:
     settings, residual = report["settings"], entry["residual"]
     counts = f"{_counted(entry['steps'], 'step')}, {_counted(entry['evaluations'], 'evaluation')} of the network"
     dial = "0 is faithful and smooth; towards 1 texture is drawn, which may be invented"
-    found = [
+    words = entry.get("words") or {}
+    labels = {"found": "Found", "done": "Done", "fit": "Your photo"}
+    found = [(label, words[name], "") for name, label in labels.items() if name in words]
+    found += [
         ("Time", f"{entry['seconds']:.1f} s, {counts}", ""),
         ("Dial", f"{settings['sampler']['temperature']:g}", dial),
     ]

@@ -87,6 +87,7 @@ class RunDisplay(Display):
             say_json({"folder": str(self.work.folder), "left": len(self.work.jobs) - len(outcomes), "images": images})
             return
         if not self.quiet:
+            self._words([o.entry for o in outcomes if not o.failed])
             self._table([o.entry for o in outcomes if not o.failed])
         counts = f"{len(outcomes) - skipped - failed} restored"
         counts += f", {skipped} already done" if skipped else ""
@@ -95,6 +96,14 @@ class RunDisplay(Display):
             counts = f"interrupted: {counts}, {len(self.work.jobs) - len(outcomes)} left"
         if not self.quiet or interrupted:
             click.echo(f"{counts}; results and report.json in {self.work.folder}", err=interrupted)
+
+    def _words(self, entries: list[dict[str, Any]]) -> None:
+        """What was found in each picture, and what became of it, in two lines."""
+        for entry in entries:
+            words = entry.get("words") or {}
+            if words:
+                click.echo(printable(f"{entry['stem']}: {words.get('found', '')}"))
+                click.echo(printable("  " + "; ".join(words[name] for name in ("done", "fit") if name in words)))
 
     def _table(self, entries: list[dict[str, Any]]) -> None:
         operator = self.work.pipeline.degradation

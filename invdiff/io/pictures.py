@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..errors import ImageError
 from .atomic import write_atomic
+from .jpeg import Jpeg
 
 _ORIENTATION = 0x0112  # in EXIF
 SAMPLES = {"astronaut": "astronaut", "cat": "chelsea", "coffee": "coffee", "face": "astronaut"}
@@ -44,13 +45,14 @@ class Photo:
     """A picture as the loop wants it, with what is needed to give back its like.
 
     ``pixels (3, H, W)`` in [0, 1]; ``alpha (H, W)`` in [0, 1] or None; ``grey`` where the picture has
-    one channel only, which ``pixels`` repeats.
+    one channel only, which ``pixels`` repeats; ``jpeg`` how its file was compressed, if it was.
     """
 
     pixels: Tensor
     alpha: Tensor | None = None
     grey: bool = False
     metadata: Metadata = Metadata()
+    jpeg: Jpeg | None = None
 
     def shown(self) -> Tensor:
         """The pixels, those under no alpha taken from the nearest visible one.
@@ -70,7 +72,8 @@ class Photo:
             pixels = pixels.mean(0, keepdim=True).expand(3, -1, -1)
         height, width = pixels.shape[-2:]
         metadata = self.metadata.enlarged(width / self.pixels.shape[-1])
-        return replace(self, pixels=pixels, alpha=self._resized_alpha(height, width), metadata=metadata)
+        alpha = self._resized_alpha(height, width)
+        return replace(self, pixels=pixels, alpha=alpha, metadata=metadata, jpeg=None)
 
     def cropped(self, height: int, width: int, *, centre: bool = False) -> Photo:
         """The top left, or the centre, of that size."""
@@ -159,7 +162,8 @@ def from_array(array: np.ndarray) -> Photo:
 
 def from_pil(picture: Image.Image) -> Photo:
     """A photo from any mode of Pillow's, turned upright by its EXIF tag."""
-    return replace(_from_mode(_turned_upright(picture)), metadata=_metadata_of(picture))
+    upright = _from_mode(_turned_upright(picture))
+    return replace(upright, metadata=_metadata_of(picture), jpeg=Jpeg.of(picture))
 
 
 def _metadata_of(picture: Image.Image) -> Metadata:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,24 +17,33 @@ from ..degradation import BoxSpace, Degradation, KernelSpace
 from ..io.pictures import Photo, save_png
 from ..io.sheets import comparison, save_kernel
 from ..metrics.lpips import LPIPS
-from ..metrics.result import parameter_metrics, picture_metrics
+from ..metrics.result import parameter_metrics, picture_metrics, residual_rms
+from ..metrics.words import Findings
 
 
 @dataclass(frozen=True)
 class Result:
     """A photo, what it became, and what is known of the truth.
 
-    ``estimate (*shape)`` are the parameters that were estimated, None where they were told. ``scene`` is the whole
-    clean picture that was degraded, ``clean`` the part of it that the result shows, ``truth`` the true parameters.
+    ``parameters (*shape)`` are those it was restored with, ``findings`` what was found; ``told`` says that the
+    parameters were not estimated. ``scene`` is the whole clean picture that was degraded, ``clean`` the part of it that
+    the result shows, ``truth`` the true parameters.
     """
 
     operator: Degradation
     photo: Photo
     restored: Photo
-    estimate: Tensor | None = None
+    parameters: Tensor | None = None
+    findings: Findings | None = None
+    told: bool = False
     scene: Tensor | None = None
     clean: Tensor | None = None
     truth: Tensor | None = None
+
+    @property
+    def estimate(self) -> Tensor | None:
+        """The parameters, if they were estimated."""
+        return None if self.told else self.parameters
 
     @property
     def baseline(self) -> Tensor:
@@ -41,8 +52,11 @@ class Result:
 
 
 def entry_of(result: Result, networks: Sequence[LPIPS]) -> dict[str, Any]:
-    """What ``report.json`` says of the result itself: named parameters, and metrics where the truth is known."""
+    """What ``report.json`` says of the result itself: what was found, named parameters, and metrics where the truth is
+    known."""
     entry: dict[str, Any] = {}
+    if result.findings is not None:
+        entry |= {"words": result.findings.words, "findings": result.findings.numbers}
     space = result.operator.parameters
     if isinstance(space, BoxSpace) and result.estimate is not None:
         known = {"parameters": result.estimate, "true_parameters": result.truth}
@@ -68,6 +82,21 @@ def _metrics(result: Result, clean: Tensor, networks: Sequence[LPIPS]) -> dict[s
         found["kernel_l1_shifted_baseline"] = metrics.kernel_l1_shifted(still, result.truth)
         found["kernel_mnc_baseline"] = metrics.mnc(still, result.truth)
     return found
+
+
+def certificate(result: Result, written: bytes) -> dict[str, Any] | None:
+    """What whoever has the files can verify: the ``written`` picture, degraded again, against the photo, in dB, beside
+    what noise and compression leave. None where no parameters are known."""
+    if result.parameters is None or result.findings is None:
+        return None
+    again = residual_rms(
+        metrics.round8(result.restored.pixels), result.parameters, result.photo.shown(), result.operator
+    )
+    return {
+        "consistency": -20 * math.log10(max(again, 1e-10)),
+        "noise": -20 * math.log10(result.findings.floor),
+        "sha256": hashlib.sha256(written).hexdigest(),
+    }
 
 
 def save(result: Result, folder: Path, stem: str) -> list[str]:

@@ -25,7 +25,7 @@ from ..pipeline import OnStep, Pipeline
 from ..sampler import StepRecord
 from .jobs import Job
 from .report import REPORT, conventions_of, read_entries, versions, write_report
-from .result import Result, entry_of, save
+from .result import Result, certificate, entry_of, save
 
 _ASIDE = "report.edited.json"
 
@@ -175,24 +175,28 @@ class Run:
             self.pipeline.degradation,
             measurement.photo,
             found.image,
-            None if self.options.kernel is not None else found.parameters,
+            found.parameters,
+            found.findings,
+            self.options.kernel is not None,
             measurement.scene,
             measurement.clean,
             measurement.parameters,
         )
         networks = [self.options.lpips] if self.options.lpips else []
+        output, files = f"{job.stem}.png", save(result, self.folder, job.stem)
         return Outcome(
             {
                 "stem": job.stem,
                 "input": job.input,
-                "output": f"{job.stem}.png",
+                "output": output,
                 "key": key,
                 "seconds": round(seconds, 2),
                 "steps": self.steps,
                 "evaluations": found.evaluations,
                 "residual": found.residual,
                 **entry_of(result, networks),
-                "files": save(result, self.folder, job.stem),
+                "certificate": certificate(result, (self.folder / output).read_bytes()),
+                "files": files,
             }
         )
 
@@ -231,6 +235,6 @@ class Run:
             digest.update(b"-" if tensor is None else tensor.contiguous().numpy().tobytes())
         if self.options.kernel is not None:
             digest.update(b"kernel" + self.options.kernel.contiguous().numpy().tobytes())
-        digest.update(repr(measurement.photo.metadata).encode())
+        digest.update(repr((measurement.photo.metadata, measurement.photo.jpeg)).encode())
         digest.update(str(self.options.lpips and self.options.lpips.network).encode())
         return digest.hexdigest()[:16]

@@ -17,12 +17,16 @@ from invdiff.blur import (
     resize_bicubic,
     upsample_bicubic,
 )
+from invdiff.blur.spread import Spread
 from invdiff.degradation import Degradation, DegradationSettings, KernelSpace
 from invdiff.errors import ImageError
 from invdiff.settings import Int
 
 from .camera import Camera
 from .kernels import Family, Isotropic
+
+_SHARP = 1.5
+"""Pixels of the result: a blur of that width is lost beside what shrinking does."""
 
 
 class BlindSRSettings(DegradationSettings):
@@ -114,6 +118,14 @@ class BlindSR(Degradation[BlindSRSettings]):
         if self.settings.camera is None:
             return super().corrupt(y, generator)
         return torch.stack([self.settings.camera.photographed(one, generator) for one in y])
+
+    def described(self, theta: Tensor) -> str:
+        spread, pixels = Spread.of(theta), "pixels of the result"
+        if spread.long < _SHARP:
+            return "hardly any blur"
+        if spread.round:
+            return f"a soft blur, about {(spread.long * spread.short) ** 0.5:.1f} {pixels} wide, round"
+        return f"a soft blur, about {spread.short:.1f} by {spread.long:.1f} {pixels} wide, mostly {spread.direction}"
 
     def lift(self, y: Tensor) -> Tensor:
         return upsample_bicubic(y, self.scale)

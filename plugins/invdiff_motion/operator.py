@@ -11,6 +11,7 @@ from torch import Tensor
 
 from invdiff.blur import Blur, BlurOf, Padding, blur, blur_adjoint, pad_border
 from invdiff.blur.kernel_files import read_kernels
+from invdiff.blur.spread import Spread
 from invdiff.degradation import Degradation, DegradationSettings, KernelSpace
 from invdiff.errors import ImageError
 from invdiff.settings import Float, Int, in_order
@@ -18,6 +19,8 @@ from invdiff.settings import Float, Int, in_order
 from .hand import Hand, hand_kernel
 from .trajectory import motion_kernel
 
+_STILL = 2.5
+"""Pixels: a shake of that length is none that anybody sees."""
 Intensity = Annotated[Float, Field(ge=0, le=1)]
 
 
@@ -106,6 +109,13 @@ class Motion(Degradation[MotionSettings]):
 
     def of(self, x: Tensor, margin: int = 0) -> BlurOf:
         return BlurOf(x.detach(), self.settings.kernel_size, self.settings.padding, margin)
+
+    def described(self, theta: Tensor) -> str:
+        spread = Spread.of(theta)
+        if spread.length < _STILL:
+            return "hardly any shake"
+        way = "in no one direction" if spread.round else f"mostly {spread.direction}"
+        return f"a shake about {spread.length:.0f} pixels long, {way}"
 
     def lift(self, y: Tensor) -> Tensor:
         """The measurement itself; for ``valid`` with its border repeated out to where the scene reaches."""

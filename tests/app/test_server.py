@@ -77,6 +77,8 @@ def test_does_what_the_command_does(serve, cli, two_recipes, tmp_path, task, dia
     assert theirs["conventions"]["residual"] in words["Residual"]["meaning"]
     assert all(option in words["Again"]["text"] for option in options)
     assert words["Dial"]["text"] == dial
+    said = {"Found": "found", "Done": "done", "Your photo": "fit"}
+    assert {name: words[label]["text"] for label, name in said.items()} == theirs["images"][0]["words"]
 
 
 def test_shows_steps_on_the_way(serve, monkeypatch):

@@ -21,7 +21,7 @@ ROOMS = {
     "kernel_set": ("`KernelSet`: kernels to test with", {"degradation", "settings"}),
     "pipeline": (
         "`Pipeline`: parts, and pictures through them",
-        CONTRACT | {"blur", "io", "sampler", "seeds", "tiling"},
+        CONTRACT | {"blur", "io", "metrics", "sampler", "seeds", "tiling"},
     ),
     "io": ("files in and out: pictures, tensors, sheets, atomic writes, progress", {"errors"}),
     "blur": ("a toolbox for operators: convolution, resizing, kernel files", {"errors", "io"}),

@@ -1,0 +1,57 @@
+"""What a JPEG's own tables tell: the quality that Pillow wrote it with, and what compressing changes."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from invdiff.io.decoding import load
+from invdiff.io.jpeg import Jpeg
+
+
+def written(picture, **options):
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", **options)
+    return Image.open(io.BytesIO(buffer.getvalue()))
+
+
+@pytest.fixture
+def photo(picture):
+    return Image.open(picture("a.png", 40, 56)).copy()
+
+
+@pytest.mark.parametrize("quality", [1, 5, 25, 49, 50, 62, 75, 90, 95, 99, 100])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_the_quality_it_was_written_with(photo, quality, mode):
+    assert Jpeg.of(written(photo.convert(mode), quality=quality)).quality == quality
+
+
+def test_tables_of_another_encoder(photo):
+    """Half the standard's steps are quality 75; with a few of them moved it is about that."""
+    table = list(written(photo, quality=75).quantization[0])
+    table[3], table[40] = table[3] + 2, table[40] - 5
+    assert Jpeg.of(written(photo, qtables=[table, table])).quality == pytest.approx(75, abs=2)
+
+
+@pytest.mark.parametrize("sampling", [0, 1, 2])
+def test_compressing_again_is_what_compressed_it(photo, sampling):
+    """The same encoder, tables and sampling on the same pixels: the same picture, to the last level."""
+    first = written(photo, quality=60, subsampling=sampling)
+    pixels = torch.from_numpy(np.asarray(photo).copy()).permute(2, 0, 1) / 255
+    again = Jpeg.of(first).again(pixels)
+    np.testing.assert_array_equal((again.permute(1, 2, 0) * 255).round().numpy(), np.asarray(first))
+
+
+def test_a_file_keeps_it_and_its_result_does_not(photo, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    photo.save(tmp_path / "a.jpg", quality=62, exif=exif)
+    found = load(tmp_path / "a.jpg")
+    assert found.jpeg.quality == 62
+    assert found.restored(found.pixels).jpeg is None
+    photo.save(tmp_path / "a.png")
+    assert load(tmp_path / "a.png").jpeg is None
