@@ -14,7 +14,7 @@ from torch import Tensor
 from .degradation import Degradation
 from .io.notebook import as_array, enlarged, panels_html
 from .io.pictures import encode_png
-from .io.sheets import comparison, kernel_picture
+from .io.sheets import comparison, kernel_picture, uncertainty_picture
 from .settings import Configured, S
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ class Restoration:
     kind that was handed in. ``parameters (*shape)``, or ``(B, *shape)`` for a batch, are those it was restored
     with: the own estimate, or what was told; None where there are none. ``residual`` is the root mean square of
     ``y - A(x)`` on [0, 1], ``evaluations`` how often a network was asked. ``findings`` says of one image, in
-    numbers and words, what was found and how well the result explains it. ``before`` is what was handed in, ``trace``
+    numbers and words, what was found and how well the result explains it. Of several draws ``image`` is the mean and
+    ``uncertainty (H, W)`` the standard deviation of each pixel, on [0, 1]. ``before`` is what was handed in, ``trace``
     every step, if it was asked for.
     """
 
@@ -63,6 +64,7 @@ class Restoration:
     residual: float | None = None
     evaluations: int = 0
     findings: Findings | None = field(default=None, repr=False)
+    uncertainty: Tensor | None = field(default=None, repr=False)
     before: Any = field(default=None, repr=False)
     trace: Sequence[TracedStep] = field(default=(), repr=False)
 
@@ -91,6 +93,8 @@ class Restoration:
         shown["restored"] = as_array(self.image)
         if _is_kernel(self.parameters):
             shown["kernel"] = kernel_picture(self.parameters, 210)
+        if self.uncertainty is not None:
+            shown["uncertainty"] = uncertainty_picture(self.uncertainty)[0]
         return shown
 
     def _words(self) -> list[str]:
@@ -108,7 +112,7 @@ class Restoration:
     def _repr_png_(self) -> bytes:
         """Before and after side by side, the kernel in the corner; after alone where nothing else is known."""
         shown = self._panels()
-        pictures = [picture for name, picture in shown.items() if name != "kernel"]
+        pictures = [picture for name, picture in shown.items() if name not in ("kernel", "uncertainty")]
         height, width = pictures[-1].shape[:2]
         same = [enlarged(picture, (height, width)) for picture in pictures]
         images = [torch.from_numpy(picture.copy()).permute(2, 0, 1) / 255 for picture in same]

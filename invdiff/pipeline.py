@@ -21,6 +21,8 @@ from .io.jpeg import Jpeg
 from .io.notebook import Bar
 from .io.pictures import Photo, from_array, from_pil
 from .method import Restoration, TracedStep
+from .metrics.draws import Draws
+from .metrics.picture import rms
 from .metrics.words import findings_of
 from .prior import PriorNet
 from .sampler import SamplerSettings, StepRecord, sample
@@ -41,17 +43,18 @@ class MisfitError(InvdiffError):
 
 @dataclass(frozen=True)
 class _Known:
-    """What is known of one measurement: parameters it is restored with, the truth for guidances that ask, and how its
-    file was compressed."""
+    """What is known of one measurement: parameters it is restored with, the truth for guidances that ask, how its file
+    was compressed, and how many draws are asked for."""
 
     told: Tensor | None = None
     truth: Tensor | None = None
     jpeg: Jpeg | None = None
+    draws: int = 1
 
     def of(self, index: int) -> _Known:
         """The same of one image of a batch."""
         told, truth = (None if value is None else value[index] for value in (self.told, self.truth))
-        return _Known(told, truth)
+        return _Known(told, truth, draws=self.draws)
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,7 @@ class Pipeline:
         callback: OnStep | None = None,
         trace: bool = False,
         progress: bool = False,
+        samples: int = 1,
     ) -> Restoration:
         """Restore a PIL image, an array, or a ``(3, h, w)`` or ``(B, 3, h, w)`` tensor in [0, 1].
 
@@ -134,18 +138,34 @@ class Pipeline:
         ``trace`` keeps what each step arrived at, to look at or to ``plot()``, of one image; ``progress`` shows a bar,
         in a notebook too.
 
+        ``samples`` is how often to draw from the posterior: of several draws the result is the mean, and
+        ``uncertainty`` says how far they lie apart. The first is the one that is drawn alone.
+
         Images are restored one by one, each with noise seeded by the pipeline's seed and its own content: the
         result does not depend on batch, order or process.
         """
-        known = _Known(self._told(kernel, parameters), truth)
+        self.check_samples(samples)
+        known = _Known(self._told(kernel, parameters), truth, draws=samples)
         images = len(image) if isinstance(image, Tensor) and image.ndim == 4 else 1
         if trace and images > 1:
             raise InvdiffError("trace: is of one image: restore those of a batch one by one")
+        if trace and samples > 1:
+            raise InvdiffError("trace: is of one draw: leave samples out")
         traced: list[TracedStep] | None = [] if trace else None
-        with Bar(images * self.sampler.steps) if progress else nullcontext() as bar:
+        with Bar(images * samples * self.sampler.steps) if progress else nullcontext() as bar:
             found = self._restore_any(image, known, _Watch(callback, bar, traced))
         found.before, found.trace = image, traced or ()
         return found
+
+    def check_samples(self, samples: int) -> None:
+        """Refuse to draw several times what is the same each time; raises :class:`InvdiffError`."""
+        if samples < 1:
+            raise InvdiffError(f"samples: at least 1, got {samples}")
+        if samples > 1 and not (self.sampler.temperature > 0 and self.sampler.steps > 1):
+            raise InvdiffError(
+                f"{samples} samples: temperature 0, or one step, gives the mean and nothing to draw; set "
+                "sampler.temperature=1 and sampler.steps=20, say"
+            )
 
     def _restore_any(self, image: Any, known: _Known, watch: _Watch) -> Restoration:
         if isinstance(image, Tensor):
@@ -191,7 +211,7 @@ class Pipeline:
     def _restore_tensor(self, image: Tensor, known: _Known, watch: _Watch) -> Restoration:
         if image.ndim == 4:
             told, truth = (self._for_each(value, len(image)) for value in (known.told, known.truth))
-            each = _Known(told, truth)
+            each = _Known(told, truth, draws=known.draws)
             return _joined([self._restore_tensor(one, each.of(i), watch) for i, one in enumerate(image)])
         if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
             raise ImageError(f"an image tensor is float (3, h, w) or (B, 3, h, w), got {tuple(image.shape)}")
@@ -217,7 +237,7 @@ class Pipeline:
 
     def _walked(self, y: Tensor, known: _Known, watch: _Watch) -> Restoration:
         _refuse_no_image(y)
-        generator = stream(self.seed, Stream.SAMPLING, *content_of(y))
+        key = (self.seed, Stream.SAMPLING, *content_of(y))
         measured = y[None].to(self.device)
         lifted = self.degradation.lift(measured).shape
         self.degradation.output_shape((lifted[-2], lifted[-1]))  # refuses a picture that is too small
@@ -235,16 +255,29 @@ class Pipeline:
                 watch.traced.append(self._arrived(measured, record.x0.clamp(0, 1), record.theta))
             watch(record)
 
-        result = sample(problem, sampler, [generator], on_step, initial=told)
-        if not bool(result.x0.isfinite().all()):
-            raise ImageError("the result is not finite: settings or weights that do not go together")
-        x = result.x0.clamp(0, 1)
-        found = self._arrived(measured, x, result.theta)
-        restored = Restoration(found.image, found.parameters, found.residual, result.evaluations)
-        again = None if result.theta is None else self.degradation.apply(x, result.theta)[0].cpu()
+        draws, thetas, evaluations = Draws(), [], 0
+        for draw in range(known.draws):
+            generator = stream(*key, draw) if draw else stream(*key)
+            result = sample(problem, sampler, [generator], on_step, initial=told)
+            if not bool(result.x0.isfinite().all()):
+                raise ImageError("the result is not finite: settings or weights that do not go together")
+            x, theta = result.x0.clamp(0, 1), result.theta
+            evaluations += result.evaluations
+            if known.draws > 1:
+                draws.add(x[0].cpu())
+                thetas += [] if theta is None else [theta]
+        if known.draws > 1:
+            x, theta = draws.mean[None].to(x), torch.stack(thetas).mean(0) if thetas else None
+        found = self._arrived(measured, x, theta)
+        restored = Restoration(found.image, found.parameters, found.residual, evaluations)
+        again = None if theta is None else self.degradation.apply(x, theta)[0].cpu()
         own = found.parameters if told is None else None
         blur = "" if own is None else self.degradation.described(own)
-        restored.findings = findings_of(y, again, blur=blur, jpeg=known.jpeg, done=self._done())
+        findings = findings_of(y, again, blur=blur, jpeg=known.jpeg, done=self._done())
+        if draws.count:
+            deviation = restored.uncertainty = self.degradation.frame(draws.deviation)
+            findings = replace(findings, draws=draws.count, spread=rms(deviation), detail=draws.detail)
+        restored.findings = findings
         return restored
 
     def _done(self) -> str:
@@ -342,9 +375,11 @@ def _joined(singles: list[Restoration]) -> Restoration:
         raise ImageError("an empty batch")
     residuals = [s.residual for s in singles if s.residual is not None]
     parameters = [s.parameters for s in singles if s.parameters is not None]
+    deviations = [s.uncertainty for s in singles if s.uncertainty is not None]
     return Restoration(
         torch.stack([s.image for s in singles]),
         torch.stack(parameters) if parameters else None,
         sum(residuals) / len(residuals) if residuals else None,
         singles[0].evaluations,
+        uncertainty=torch.stack(deviations) if deviations else None,
     )

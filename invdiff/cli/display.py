@@ -103,7 +103,7 @@ class RunDisplay(Display):
             words = entry.get("words") or {}
             if words:
                 click.echo(printable(f"{entry['stem']}: {words.get('found', '')}"))
-                click.echo(printable("  " + "; ".join(words[name] for name in ("done", "fit") if name in words)))
+                click.echo(printable("  " + "; ".join(text for name, text in words.items() if name != "found")))
 
     def _table(self, entries: list[dict[str, Any]]) -> None:
         operator = self.work.pipeline.degradation

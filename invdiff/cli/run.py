@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 @click.option("--synthesize", is_flag=True, help="Inputs are clean: degrade them first.")
 @click.option("--kernel", type=PLACE, help="File with the blur's kernel, if it is known.")
 @click.option("--lpips", type=PLACE, help="Folder with LPIPS weights; adds that metric.")
+@click.option("--samples", type=click.IntRange(1), default=1, help="Draw so often: the mean, and how sure it is.")
 @click.option("--preview", is_flag=True, help="Show each step in <name>.preview.png until the picture is done.")
 @click.option("--force", is_flag=True, help="Restore again what is already done.")
 @common_options
@@ -59,6 +60,7 @@ def run(
     synthesize: bool,
     kernel: Path | None,
     lpips: Path | None,
+    samples: int,
     preview: bool,
     force: bool,
 ) -> None:
@@ -97,6 +99,7 @@ def run(
         crop=found.input.crop,
         kernel=None if kernel is None else _kernel(kernel, pipeline.degradation),
         lpips=LPIPS(lpips) if lpips else None,
+        samples=samples,
         force=force,
         preview=preview,
         debug=common.debug,

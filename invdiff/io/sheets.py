@@ -23,6 +23,13 @@ def kernel_picture(kernel: Tensor, side: int, white: float | None = None) -> np.
     return np.kron(grey, np.ones((factor, factor), np.uint8))
 
 
+def uncertainty_picture(deviation: Tensor) -> tuple[np.ndarray, float]:
+    """Standard deviations ``(H, W)`` on [0, 1] as grey uint8, and the one that is white: a round number."""
+    high = float(np.quantile(deviation.numpy(), 0.999))
+    white = next((level for level in (0.01, 0.02, 0.05, 0.1, 0.2) if level >= high), 0.5)
+    return eight_bit(deviation[None] / white)[..., 0], white
+
+
 def save_kernel(kernel: Tensor, folder: Path, stem: str) -> None:
     """``<stem>.kernel.png`` to look at and ``<stem>.kernel.npy`` (float32, unit sum) to use."""
     write_atomic(folder / f"{stem}.kernel.npy", array_bytes(kernel))

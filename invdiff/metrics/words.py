@@ -24,7 +24,8 @@ class Findings:
     ``noise`` is the photo's, a standard deviation on [0, 1]; ``quality`` the JPEG's, from 1 to 100. ``residual`` is the
     root mean square of what the result leaves of the photo, None where no parameters are known, and ``floor`` what it
     would be for a perfect result: the photo's noise and rounding, and what compressing the degraded result with the
-    photo's own tables changes. ``done`` says what was done.
+    photo's own tables changes. ``done`` says what was done. Of several ``draws``, ``spread`` is the root mean square of
+    their standard deviations, and ``detail`` the finest period, in pixels, that they agree on.
     """
 
     blur: str
@@ -33,6 +34,9 @@ class Findings:
     residual: float | None
     floor: float
     done: str = ""
+    draws: int = 1
+    spread: float = 0.0
+    detail: float | None = None
 
     @property
     def times(self) -> float | None:
@@ -69,20 +73,30 @@ class Findings:
         return f"not explained: {levels} are left, {self.times:.1f} times what {causes} would leave; {why}"
 
     @property
+    def sure(self) -> str:
+        """How far several draws agree; nothing of one."""
+        if self.draws == 1:
+            return ""
+        agreed = "on no detail" if self.detail is None else f"on details of {self.detail:.1f} pixels and more"
+        return f"{self.draws} draws agree {agreed}, and differ by {255 * self.spread:.1f} of 255 grey levels"
+
+    @property
     def words(self) -> dict[str, str]:
         """Sentences for people, by what they are about."""
-        found = {"found": self.found, "done": self.done, "fit": self.fit}
+        found = {"found": self.found, "done": self.done, "fit": self.fit, "sure": self.sure}
         return {name: text for name, text in found.items() if text}
 
     @property
     def numbers(self) -> dict[str, float | int | bool | None]:
         """The same for programs."""
+        several = {"draws": self.draws, "draws_spread": self.spread, "draws_detail": self.detail}
         return {
             "noise": self.noise,
             "jpeg_quality": self.quality,
             "residual_floor": self.floor,
             "residual_times_floor": self.times,
             "explained": self.explained,
+            **(several if self.draws > 1 else {}),
         }
 
 

@@ -34,7 +34,8 @@ def jobs_of(inputs: Sequence[Path]) -> list[Job]:
     jobs = [Job(_short(p.stem if count[p.stem] == 1 else p.name.replace(".", "_")), str(p), p) for p in files]
     stems = Counter(j.stem for j in jobs)
     clash = [stem for stem, n in stems.items() if n > 1]
-    clash += [f"{stem}{extra}" for stem in stems for extra in (".compare", ".kernel") if f"{stem}{extra}" in stems]
+    beside = (".compare", ".kernel", ".uncertainty")
+    clash += [f"{stem}{extra}" for stem in stems for extra in beside if f"{stem}{extra}" in stems]
     if clash:
         raise InvdiffError(f"several inputs would be written to {clash[0]}.png: restore their folders one by one")
     return jobs

@@ -15,7 +15,7 @@ from torch import Tensor
 from .. import metrics
 from ..degradation import BoxSpace, Degradation, KernelSpace
 from ..io.pictures import Photo, save_png
-from ..io.sheets import comparison, save_kernel
+from ..io.sheets import comparison, save_kernel, uncertainty_picture
 from ..metrics.lpips import LPIPS
 from ..metrics.result import parameter_metrics, picture_metrics, residual_rms
 from ..metrics.words import Findings
@@ -27,7 +27,7 @@ class Result:
 
     ``parameters (*shape)`` are those it was restored with, ``findings`` what was found; ``told`` says that the
     parameters were not estimated. ``scene`` is the whole clean picture that was degraded, ``clean`` the part of it that
-    the result shows, ``truth`` the true parameters.
+    the result shows, ``truth`` the true parameters; ``uncertainty`` is that of several draws.
     """
 
     operator: Degradation
@@ -36,6 +36,7 @@ class Result:
     parameters: Tensor | None = None
     findings: Findings | None = None
     told: bool = False
+    uncertainty: Tensor | None = None
     scene: Tensor | None = None
     clean: Tensor | None = None
     truth: Tensor | None = None
@@ -57,6 +58,9 @@ def entry_of(result: Result, networks: Sequence[LPIPS]) -> dict[str, Any]:
     entry: dict[str, Any] = {}
     if result.findings is not None:
         entry |= {"words": result.findings.words, "findings": result.findings.numbers}
+    if result.uncertainty is not None:
+        white = entry["uncertainty_white"] = uncertainty_picture(result.uncertainty)[1]
+        entry["words"]["map"] = f"white in the uncertainty map is {255 * white:.0f} grey levels or more"
     space = result.operator.parameters
     if isinstance(space, BoxSpace) and result.estimate is not None:
         known = {"parameters": result.estimate, "true_parameters": result.truth}
@@ -111,6 +115,9 @@ def save(result: Result, folder: Path, stem: str) -> list[str]:
     if kernel is not None:
         save_kernel(kernel, folder, stem)
         suffixes += [".kernel.png", ".kernel.npy"]
+    if result.uncertainty is not None:
+        save_png(uncertainty_picture(result.uncertainty)[0], folder / f"{stem}.uncertainty.png")
+        suffixes.append(".uncertainty.png")
     save_png(result.restored.to_array(), folder / f"{stem}.png", result.restored.metadata)
     return [stem + suffix for suffix in suffixes]
 

@@ -7,8 +7,9 @@ import json
 import os
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ class RunOptions:
     kernel: Tensor | None = None
     """A known kernel ``(K, K)`` to restore with."""
     lpips: LPIPS | None = None
+    samples: int = 1
+    """Draws from the posterior; the result is the mean of several."""
     force: bool = False
     """Restore again what is already done."""
     preview: bool = False
@@ -86,6 +89,7 @@ class Run:
         both = [stem for stem in stems if options.preview and f"{stem}.preview" in stems]
         if both:
             raise InvdiffError(f"{both[0]}.preview.png: is an input's result, too; leave --preview out")
+        pipeline.check_samples(options.samples)
         self.outcomes: list[Outcome] = []
         self.report_path = self.folder / REPORT
         self.entries, whole = read_entries(self.report_path, pipeline.identity)
@@ -94,17 +98,18 @@ class Run:
 
     @property
     def steps(self) -> int:
-        """Steps of one picture."""
-        return self.pipeline.sampler.steps
+        """Steps of one picture, in all its draws."""
+        return self.pipeline.sampler.steps * self.options.samples
 
     def run(self, tell: Tell = nobody, watch: OnStep | None = None) -> None:
         """Every job; a failure is told and noted, and the others go on. ``watch`` sees each step's estimates."""
         self._take_up_report()
         total = self.steps * len(self.jobs)
         for number, job in enumerate(self.jobs):
+            done = count(number * self.steps + 1)
 
-            def on_step(record: StepRecord, job: Job = job, before: int = number * self.steps) -> None:
-                tell(Event(before + record.index + 1, total, job.stem))
+            def on_step(record: StepRecord, job: Job = job, done: Iterator[int] = done) -> None:
+                tell(Event(next(done), total, job.stem))
                 if self.options.preview:
                     shown = self.pipeline.degradation.frame(record.x0)[0].cpu()
                     save_png(eight_bit(shown), self._preview(job))
@@ -168,7 +173,11 @@ class Run:
                 return Outcome(known, skipped=True)
         started = time.monotonic()
         found = self.pipeline.restore(
-            measurement.photo, kernel=self.options.kernel, truth=measurement.parameters, callback=on_step
+            measurement.photo,
+            kernel=self.options.kernel,
+            truth=measurement.parameters,
+            callback=on_step,
+            samples=self.options.samples,
         )
         seconds = time.monotonic() - started
         result = Result(
@@ -178,6 +187,7 @@ class Run:
             found.parameters,
             found.findings,
             self.options.kernel is not None,
+            found.uncertainty,
             measurement.scene,
             measurement.clean,
             measurement.parameters,
@@ -191,7 +201,7 @@ class Run:
                 "output": output,
                 "key": key,
                 "seconds": round(seconds, 2),
-                "steps": self.steps,
+                "steps": self.pipeline.sampler.steps,
                 "evaluations": found.evaluations,
                 "residual": found.residual,
                 **entry_of(result, networks),
@@ -235,6 +245,8 @@ class Run:
             digest.update(b"-" if tensor is None else tensor.contiguous().numpy().tobytes())
         if self.options.kernel is not None:
             digest.update(b"kernel" + self.options.kernel.contiguous().numpy().tobytes())
+        if self.options.samples > 1:
+            digest.update(f"samples {self.options.samples}".encode())
         digest.update(repr((measurement.photo.metadata, measurement.photo.jpeg)).encode())
         digest.update(str(self.options.lpips and self.options.lpips.network).encode())
         return digest.hexdigest()[:16]
