@@ -2,10 +2,11 @@
 
     python benchmarks/coverage.py photos/ blindsr_x4
 
-The first pictures of the folder (every ``--every``-th, centre crops of 128), blurred as the recipe draws it, shrunk by 4, rounded; seeded. Of each pixel and colour the 90 % interval of Student's t for one more draw, ``mean +- t(n - 1) s
-sqrt(1 + 1 / n)``, with ``s`` from the uncertainty map: where draws are as far from the truth as from each other, about 90 %
-of it lies inside. The last columns are the root mean square of the mean's error and of ``s sqrt(1 + 1 / n)``: equal where
-the draws are right on average.
+The first pictures of the folder (every ``--every``-th, centre crops of 128), blurred as the recipe draws it, shrunk
+by 4, rounded; seeded. Of each pixel and colour the 90 % interval of Student's t for one more draw, ``mean +- t(n - 1) s
+sqrt(1 + 1 / n)``, with ``s`` from the uncertainty map: where draws are as far from the truth as from each other, about
+90 % of it lies inside. The last columns are the root mean square of the mean's error and of ``s sqrt(1 + 1 / n)``:
+equal where the draws are right on average.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ class Problem:
     """Measurements ``y (B, 3, h, w)`` in [0, 1], and what is to restore them: all that no step changes.
 
     ``truth (B, *shape)`` are the true parameters where they are known; only guidances that are made for it look
-    at them. ``condition`` is the lifted measurement as the prior sees it: in its range, padded to its multiple.
+    at them. ``condition`` is the lifted measurement as the prior sees it: in its range, padded to its multiple. A dark
+    photo comes brightened by ``gain``: what is said of it as it was, its noise, is that many times as much here.
     """
 
     def __init__(
@@ -31,7 +32,9 @@ class Problem:
         prior: PriorNet,
         guidance: Sequence[Guidance[Any]] = (),
         truth: Tensor | None = None,
+        gain: float = 1.0,
     ) -> None:
+        self.gain = gain
         self.y, self.degradation, self.prior, self.guidance, self.truth = y, degradation, prior, guidance, truth
         lifted = degradation.lift(y)
         self.height, self.width = lifted.shape[-2:]
@@ -73,6 +76,8 @@ class Step:
     """The true parameters where they are known; only guidances that are made for it look at them."""
     before: Tensor | None = None
     """The parameters that the step before arrived at; at the first step those that the loop began with, if any."""
+    gain: float = 1.0
+    """How many times as bright as the photo ``y`` is."""
     draw: Callable[[Tensor], Tensor] = torch.zeros_like
     """Fresh normal noise like a tensor ``(B, ...)``, each sample's from its own generator, scaled by the loop's
     temperature; nothing where no loop is behind the step."""

@@ -54,7 +54,7 @@ class Proximal(Guidance[ProximalSettings]):
 
     def ratio(self, step: Step) -> float:
         """``noise^2 / r^2`` at this step."""
-        return self.settings.noise**2 * (1 / max(step.sigma, 1e-6) ** 2 + 1 / self.settings.spread**2)
+        return (step.gain * self.settings.noise) ** 2 * (1 / max(step.sigma, 1e-6) ** 2 + 1 / self.settings.spread**2)
 
 
 def solve(y: Tensor, x0: Tensor, theta: Tensor, degradation: Degradation, ratio: float, iterations: int) -> Tensor:

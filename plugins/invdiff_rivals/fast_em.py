@@ -46,7 +46,7 @@ class FastEM(Guidance[FastEMSettings]):
     def refine(self, step: Step) -> Estimate:
         x0, operator = step.x0.detach(), step.degradation
         kernel = neutral(step.y, operator) if step.theta is None else step.theta.detach()
-        ratio = self.settings.coupling * self.settings.noise**2
+        ratio = self.settings.coupling * (step.gain * self.settings.noise) ** 2
         bound = operator.of(x0)
         seen = bound.adjoint(step.y)
 

@@ -34,10 +34,10 @@ class NoiseSettings(Settings):
 
     def sigma(self, step: Step) -> float | Tensor:
         """It, or the operator's own, never quite zero; a number, or where it is measured ``(B, 1, 1, 1)``."""
-        told = step.degradation.noise_level or 0.0
+        told = step.gain * (step.degradation.noise_level or 0.0)
         if self.noise == "measured":
             return noise_level(step.y).clamp_min(max(told, _LEAST_NOISE)).view(-1, 1, 1, 1)
-        return max(self.noise or told, _LEAST_NOISE)
+        return max(step.gain * (self.noise or 0.0) or told, _LEAST_NOISE)
 
     def unfit(self, degradation: Degradation) -> str | None:
         """Why the noise is not known; None where it is."""
