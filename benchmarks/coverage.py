@@ -2,11 +2,11 @@
 
     python benchmarks/coverage.py photos/ blindsr_x4
 
-The first pictures of the folder (every ``--every``-th, centre crops of 128), blurred as the recipe draws it, shrunk
-by 4, rounded; seeded. Of each pixel and colour the 90 % interval of Student's t for one more draw, ``mean +- t(n - 1) s
-sqrt(1 + 1 / n)``, with ``s`` from the uncertainty map: where draws are as far from the truth as from each other, about
-90 % of it lies inside. The last columns are the root mean square of the mean's error and of ``s sqrt(1 + 1 / n)``:
-equal where the draws are right on average.
+The first pictures of the folder (every ``--every``-th, centre crops of ``--side``), blurred as the recipe draws it,
+shrunk by 4, rounded; seeded. Of each pixel and colour the 90 % interval of Student's t for one more draw, ``mean +-
+t(n - 1) s sqrt(1 + 1 / n)``, with ``s`` from the uncertainty map: where draws are as far from the truth as from each
+other, about 90 % of it lies inside. The last columns are the root mean square of the mean's error and of ``s sqrt(1 +
+1 / n)``: equal where the draws are right on average.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ import invdiff
 from invdiff.io.decoding import list_pictures, load
 from invdiff.metrics import rms
 
-SIDE = 128
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="clean pictures")
     parser.add_argument("recipe")
+    parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--pictures", type=int, default=8)
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--samples", type=int, default=8)
@@ -36,7 +35,7 @@ def main() -> None:
     )
     given = parser.parse_args()
     paths = list_pictures(given.folder)[:: given.every][: given.pictures]
-    cleans = [load(path).to_degrade(4, SIDE).pixels for path in paths]
+    cleans = [load(path).to_degrade(4, given.side).pixels for path in paths]
     width = float(student.ppf(0.95, given.samples - 1))
     print("| settings | inside | error of the mean | deviation of the draws |\n|---|---|---|---|")
     for variant in given.variants or ["sampler.temperature=1"]:
