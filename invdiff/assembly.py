@@ -17,8 +17,9 @@ from .components.hub import weights_of
 from .components.weights import find_weights, take_over
 from .components.weights import load_prior as read_prior
 from .errors import MissingWeightsError, RecipeError, WeightsError
+from .fit import MisfitError, check_fit, check_sampler
 from .metrics.cost import Cost, cost
-from .pipeline import MisfitError, Pipeline, check_fit, check_sampler, choose_device, tiled
+from .pipeline import Pipeline, choose_device, tiled
 from .prior import PriorNet
 from .recipe.bundled import find_recipe
 from .recipe.recipe import Recipe, load_recipe

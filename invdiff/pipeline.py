@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from torch import Tensor
 from .blur.kernel_files import framed
 from .degradation import Degradation, KernelSpace
 from .errors import ImageError, InvdiffError
+from .fit import check_fit, check_guidance, check_sampler
 from .guidance import Guidance, Known, Problem
 from .io.jpeg import Jpeg
 from .io.notebook import Bar
@@ -34,14 +34,6 @@ _BEYOND = 0.5
 _STOPS = 4
 """A photo is brightened by two to the power of this at most: of a darker one 8 bits keep next to nothing."""
 OnStep = Callable[[StepRecord], None]
-
-
-class MisfitError(InvdiffError):
-    """Parts that do not go together: the setting to change, as a recipe would call it, and why."""
-
-    def __init__(self, key: str, reason: str) -> None:
-        super().__init__(f"{key}: {reason}")
-        self.key, self.reason = key, reason
 
 
 @dataclass(frozen=True)
@@ -85,7 +77,7 @@ class Pipeline:
 
     ``prior`` moves to ``device`` (``auto`` is CUDA, then MPS, then the CPU), and is put in evaluation mode and
     frozen. ``seed`` is that of all random numbers. ``identity`` is plain data that says what results follow from,
-    for reports: :func:`invdiff.load` puts the recipe's settings there. Raises :class:`MisfitError` for parts that
+    for reports: :func:`invdiff.load` puts the recipe's settings there. Raises ``MisfitError`` for parts that
     do not go together.
     """
 
@@ -348,42 +340,6 @@ def _channels_last(prior: PriorNet) -> PriorNet:
         return prior
     laid_out: PriorNet = prior.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return laid_out
-
-
-def check_fit(prior: PriorNet, degradation: Degradation) -> None:
-    """Refuse a prior that was made for another operator, before the first step."""
-    spec = prior.spec
-    if spec.scale is not None and spec.scale != degradation.scale:
-        raise MisfitError(
-            "prior", f"the prior is for scale {spec.scale}, the recipe's degradation has scale {degradation.scale}"
-        )
-    if spec.parameter_shape is not None and spec.parameter_shape != degradation.parameters.shape:
-        ours, theirs = ("x".join(map(str, s)) for s in (spec.parameter_shape, degradation.parameters.shape))
-        raise MisfitError("prior", f"the prior estimates {ours} parameters, the recipe's degradation has {theirs}")
-
-
-def check_sampler(prior: PriorNet, sampler: SamplerSettings) -> None:
-    """Refuse settings of the loop that the prior cannot follow."""
-    if sampler.feedback and not prior.spec.takes_parameters:
-        raise MisfitError("sampler.feedback", "this prior takes no parameters")
-    if sampler.steps > len(prior.spec.schedule):
-        raise MisfitError("sampler.steps", f"the prior has {len(prior.spec.schedule)} steps at most")
-    times = sampler.times(prior.spec)
-    twice = [place for place, (a, b) in enumerate(pairwise(times), 2) if a == b]
-    if twice:
-        raise MisfitError(
-            "sampler.sigmas", f"number {twice[0]} stands for the same step of the prior as the one before"
-        )
-    if prior.spec.start == "noise" and times[0] != len(prior.spec.schedule) - 1:
-        raise MisfitError("sampler.sigmas", "the prior starts from pure noise: the first must be its largest or more")
-
-
-def check_guidance(guidance: Sequence[Guidance], degradation: Degradation) -> None:
-    """Refuse a guidance that cannot serve the operator."""
-    for place, guide in enumerate(guidance):
-        reason = guide.unfit(degradation)
-        if reason:
-            raise MisfitError(f"guidance.{place}", reason)
 
 
 def _joined(singles: list[Restoration]) -> Restoration:

@@ -119,9 +119,8 @@ def step(
         prediction = prior.predict(x, torch.full((len(x),), t, device=x.device), problem.condition, *told)
         x0 = problem.crop(prior.to_unit(prediction.x0))
         found = theta if prediction.parameters is None else prediction.parameters
-        truth, gain = problem.truth, problem.gain
-        now = Step(index, steps, t, t_next, x, x0, found, problem.y, prior, degradation, truth, theta, gain)
-        now.draw, now.memory = draw, {} if memory is None else memory
+        known = (problem.y, prior, degradation, problem.truth, theta, problem.gain)
+        now = Step(index, steps, t, t_next, x, x0, found, *known, draw, {} if memory is None else memory)
         for guide in problem.guidance:
             estimate = guide.refine(now)
             now.x0, now.theta = estimate.x0, estimate.theta

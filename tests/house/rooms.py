@@ -19,9 +19,10 @@ ROOMS = {
     "tiling": ("any prior on any size", {"prior"}),
     "method": ("`Restoration`, and `Method`: other ways to restore", {"degradation", "io", "metrics", "settings"}),
     "kernel_set": ("`KernelSet`: kernels to test with", {"degradation", "settings"}),
+    "fit": ("which parts go together", {"degradation", "errors", "guidance", "prior", "sampler"}),
     "pipeline": (
         "`Pipeline`: parts, and pictures through them",
-        CONTRACT | {"blur", "io", "metrics", "sampler", "seeds", "tiling"},
+        CONTRACT | {"blur", "fit", "io", "metrics", "sampler", "seeds", "tiling"},
     ),
     "io": ("files in and out: pictures, tensors, sheets, atomic writes, progress", {"errors"}),
     "blur": ("a toolbox for operators: convolution, resizing, kernel files", {"errors", "io"}),
@@ -37,7 +38,7 @@ ROOMS = {
     "recipe": ("YAML to validated settings", {"components", "errors", "sampler", "settings", "training"}),
     "assembly": (
         "from a recipe to a pipeline, a trainer, a cost",
-        {"components", "errors", "metrics", "pipeline", "prior", "recipe", "training"},
+        {"components", "errors", "fit", "metrics", "pipeline", "prior", "recipe", "training"},
     ),
     "hub": (
         "priors and recipes on a model hub",

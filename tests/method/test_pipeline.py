@@ -11,8 +11,8 @@ import invdiff
 from invdiff import Degradation, Guidance, Pipeline, SamplerSettings
 from invdiff.degradation import BoxSpace
 from invdiff.errors import ImageError, InvdiffError
+from invdiff.fit import MisfitError
 from invdiff.guidance import Estimate
-from invdiff.pipeline import MisfitError
 from invdiff.testing.subjects import ToyBlur, ToyPrior, picture
 from invdiff_kernel_guidance.proximal import Proximal
 

@@ -9,9 +9,9 @@ from drawn_shapes import shapes
 from invdiff import Pipeline, SamplerSettings
 from invdiff.blur import blur
 from invdiff.errors import RecipeError
+from invdiff.fit import MisfitError
 from invdiff.guidance import Problem
 from invdiff.metrics.kernel import mnc
-from invdiff.pipeline import MisfitError
 from invdiff.prior import Output
 from invdiff.sampler import sample
 from invdiff.testing import check_guidance

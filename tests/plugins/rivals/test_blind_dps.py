@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from invdiff import Pipeline, SamplerSettings, from_denoiser
+from invdiff.fit import MisfitError
 from invdiff.guidance import Problem
 from invdiff.metrics.kernel import kernel_l1
-from invdiff.pipeline import MisfitError
 from invdiff.sampler import sample
 from invdiff.testing import parametrize_with_checks
 from invdiff_blindsr.operator import BlindSR, BlindSRSettings

@@ -9,10 +9,10 @@ import torch
 from invdiff import Pipeline, SamplerSettings
 from invdiff.degradation import Degradation
 from invdiff.errors import RecipeError
+from invdiff.fit import MisfitError
 from invdiff.guidance import Problem, Step
 from invdiff.metrics import noise_level
 from invdiff.metrics.kernel import kernel_l1
-from invdiff.pipeline import MisfitError
 from invdiff.prior import DenoiserPrior, Output, PriorNet, PriorSpec
 from invdiff.sampler import sample
 from invdiff.testing import parametrize_with_checks
