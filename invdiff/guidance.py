@@ -23,6 +23,7 @@ class Problem:
     ``truth (B, *shape)`` are the true parameters where they are known; only guidances that are made for it look
     at them. ``condition`` is the lifted measurement as the prior sees it: in its range, padded to its multiple. A dark
     photo comes brightened by ``gain``: what is said of it as it was, its noise, is that many times as much here.
+    ``remarks`` are what a guidance has to say of each image, in words, for its report.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class Problem:
         truth: Tensor | None = None,
         gain: float = 1.0,
     ) -> None:
-        self.gain = gain
+        self.gain, self.remarks = gain, [""] * len(y)
         self.y, self.degradation, self.prior, self.guidance, self.truth = y, degradation, prior, guidance, truth
         lifted = degradation.lift(y)
         self.height, self.width = lifted.shape[-2:]

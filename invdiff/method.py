@@ -132,6 +132,11 @@ class Method(Configured[S], ABC):
         """Why it cannot serve that operator, in a few words; None where it can. Asked before anything is restored."""
         return None
 
+    @property
+    def wants_estimate(self) -> bool:
+        """Whether ``case.parameters`` shall be those that the evaluated recipe estimates, and not the true ones."""
+        return False
+
     @abstractmethod
     def restore(self, case: Case) -> Restoration:
         """The image has the size of ``degradation.frame`` of the clean one."""

@@ -270,7 +270,8 @@ class Pipeline:
         again = None if theta is None else self.degradation.apply(x, theta)[0].cpu()
         own = found.parameters if told is None else None
         blur = "" if own is None else self.degradation.described(own)
-        findings = findings_of(y, again, blur=blur, jpeg=known.jpeg, done=self._done())
+        remark = problem.remarks[0]
+        findings = findings_of(y, again, blur=blur, jpeg=known.jpeg, done=self._done(), remark=remark)
         if draws.count:
             deviation = restored.uncertainty = self.degradation.frame(draws.deviation)
             findings = replace(findings, draws=draws.count, spread=rms(deviation), detail=draws.detail)

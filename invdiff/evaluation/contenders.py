@@ -6,7 +6,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,16 +75,23 @@ class OracleContender(Contender):
 
 @dataclass
 class MethodContender(Contender):
-    """A method that a plugin registered."""
+    """A method that a plugin registered; ``pipeline`` is the main recipe's, for one that wants its estimate."""
 
     label: str
     part: Part
     method: Method
+    pipeline: Pipeline
 
     def identity(self) -> dict[str, Any]:
-        return {"method": self.part.component.kind, **self.part.settings.model_dump(mode="json")}
+        own = {"method": self.part.component.kind, **self.part.settings.model_dump(mode="json")}
+        return own | ({"estimated_by": _identity_of(self.pipeline)} if self.method.wants_estimate else {})
 
     def restore(self, case: Case, on_step: OnStep | None) -> Restoration:
+        if self.method.wants_estimate:
+            estimated = self.pipeline.restore(case.y, truth=case.parameters).parameters
+            if estimated is None:
+                raise InvdiffError(f"--method {self.label}: the recipe estimates no parameters")
+            case = replace(case, parameters=estimated)
         return self.method.restore(case)
 
 
@@ -174,7 +181,7 @@ def _method(text: str, registry: Registry, main: Pipeline) -> MethodContender:
     reason = method.unfit(main.degradation)
     if reason:
         raise InvdiffError(f"--method {text}: {reason}")
-    return MethodContender(label_of(text), part, method)
+    return MethodContender(label_of(text), part, method, main)
 
 
 def _is_recipe(text: str) -> bool:

@@ -24,8 +24,9 @@ class Findings:
     ``noise`` is the photo's, a standard deviation on [0, 1]; ``quality`` the JPEG's, from 1 to 100. ``residual`` is the
     root mean square of what the result leaves of the photo, None where no parameters are known, and ``floor`` what it
     would be for a perfect result: the photo's noise and rounding, and what compressing the degraded result with the
-    photo's own tables changes. ``done`` says what was done. Of several ``draws``, ``spread`` is the root mean square of
-    their standard deviations, and ``detail`` the finest period, in pixels, that they agree on.
+    photo's own tables changes. ``done`` says what was done, ``remark`` what a guidance had to say. Of several
+    ``draws``, ``spread`` is the root mean square of their standard deviations, and ``detail`` the finest period, in
+    pixels, that they agree on.
     """
 
     blur: str
@@ -34,6 +35,7 @@ class Findings:
     residual: float | None
     floor: float
     done: str = ""
+    remark: str = ""
     draws: int = 1
     spread: float = 0.0
     detail: float | None = None
@@ -83,8 +85,9 @@ class Findings:
     @property
     def words(self) -> dict[str, str]:
         """Sentences for people, by what they are about."""
-        found = {"found": self.found, "done": self.done, "fit": self.fit, "sure": self.sure}
-        return {name: text for name, text in found.items() if text}
+        done = "; ".join(part for part in (self.done, self.remark) if part)
+        said = {"found": self.found, "done": done, "fit": self.fit, "sure": self.sure}
+        return {name: text for name, text in said.items() if text}
 
     @property
     def numbers(self) -> dict[str, float | int | bool | None]:
@@ -101,7 +104,13 @@ class Findings:
 
 
 def findings_of(
-    y: Tensor, again: Tensor | None, *, blur: str = "", jpeg: Jpeg | None = None, done: str = ""
+    y: Tensor,
+    again: Tensor | None,
+    *,
+    blur: str = "",
+    jpeg: Jpeg | None = None,
+    done: str = "",
+    remark: str = "",
 ) -> Findings:
     """Of a photo ``(3, h, w)`` in [0, 1] and its result degraded ``again``, which is None where nobody knows how."""
     noise = float(noise_level(y[None]))
@@ -109,4 +118,4 @@ def findings_of(
     if jpeg is not None and again is not None:
         squares += rms(jpeg.again(again) - again.clamp(0, 1)) ** 2
     residual = None if again is None else rms(y - again)
-    return Findings(blur, noise, None if jpeg is None else jpeg.quality, residual, squares**0.5, done)
+    return Findings(blur, noise, None if jpeg is None else jpeg.quality, residual, squares**0.5, done, remark)

@@ -198,6 +198,19 @@ def test_deconvolution_is_skimages_with_the_true_kernel(shaking):
         np.testing.assert_allclose(contender.restore(case, None).image.numpy(), want, atol=1e-5)
 
 
+def test_a_method_may_be_told_what_the_recipe_estimates(shaking):
+    methods = ["wiener", "wiener: kernel=estimated"]
+    work = prepare(shaking, [], shaking.parent / "estimated", methods=methods)
+    case = first_case(work, torch.rand(3, 48, 50, generator=torch.Generator().manual_seed(0)))
+    told, blind = work.line_up.contenders[:2]
+    own = work.line_up.main.pipeline.restore(case.y).parameters
+    assert not torch.equal(own, case.parameters)
+    with_own = told.restore(replace(case, parameters=own), None).image
+    assert torch.equal(blind.restore(case, None).image, with_own)
+    assert not torch.equal(told.restore(case, None).image, with_own)
+    assert "estimated_by" in blind.identity()
+
+
 def test_bicubic_is_bicubic(measure, recipe, rows, clean):
     measure(recipe(("crop: 64", "crop: null")), "--kernels", "gaussian8", "--method", "bicubic", "--repeat", "1")
     assert len(rows()) == 4

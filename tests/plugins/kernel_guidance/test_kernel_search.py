@@ -1,5 +1,6 @@
 """Where the loop begins: the better kernel is taken, kept, and read from the part of a photo that tells most."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -94,6 +95,16 @@ def test_a_prior_without_a_kernel_needs_a_search():
 def test_of_several_searches_the_one_that_is_right_is_taken():
     found, truth = begun(point(), floors=[0.9, 0.1])  # nothing but the largest value, and a kernel
     assert mnc(found, truth) > 0.7
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_the_report_says_which_kernel_won(right):
+    clean, truth, y = case()
+    own = truth if right else point()
+    pipeline = Pipeline(operator(), Wishful(operator(), own, clean), [search()], SamplerSettings(steps=1), device="cpu")
+    done = pipeline.restore(y[0]).findings.words["done"]
+    winner, loser = ("the prior's own kernel", "a kernel from coarse to fine")[:: 1 if right else -1]
+    assert re.search(rf"; began with {winner}: {loser} explains the photo [1-9]\d* % worse$", done)
 
 
 def test_the_loop_keeps_what_was_found_and_tells_the_prior():
