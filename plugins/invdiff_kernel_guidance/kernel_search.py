@@ -65,7 +65,10 @@ def _compared(costs: list[float], own: bool) -> str:
         return ""
     names = {costs[0]: "the prior's own kernel", min(costs[1:]): "a kernel from coarse to fine"}
     best, other = min(names), max(names)
-    return f"began with {names[best]}: {names[other]} explains the photo {100 * (other / best - 1):.0f} % worse"
+    percent = round(100 * (other / best - 1))
+    return (
+        f"began with {names[best]}: {names[other]} explains the photo {f'{percent} % worse' if percent else 'as well'}"
+    )
 
 
 def _estimated(problem: Problem) -> Tensor | None:
