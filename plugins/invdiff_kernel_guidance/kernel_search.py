@@ -66,9 +66,8 @@ def _compared(costs: list[float], own: bool) -> str:
     names = {costs[0]: "the prior's own kernel", min(costs[1:]): "a kernel from coarse to fine"}
     best, other = min(names), max(names)
     percent = round(100 * (other / best - 1))
-    return (
-        f"began with {names[best]}: {names[other]} explains the photo {f'{percent} % worse' if percent else 'as well'}"
-    )
+    behind = f"{percent} % worse" if percent else "as well"
+    return f"began with {names[best]}: {names[other]} explains the photo {behind}"
 
 
 def _estimated(problem: Problem) -> Tensor | None:
