@@ -133,8 +133,8 @@ class Desk:
             with self._changed:
                 self._line.remove(order)
                 gone = order.ident not in self.orders
-            order.source.unlink(missing_ok=True)
-            with suppress(OSError):
+            with suppress(OSError):  # whatever becomes of files, the next order is worked on
+                order.source.unlink(missing_ok=True)
                 order.folder.rmdir()  # where nothing came of it
             if gone:
                 self._remove(order)

@@ -22,6 +22,7 @@ from starlette.routing import Route
 from ..errors import InvdiffError, explained
 from ..io.decoding import TooManyPixelsError
 from .desk import Desk, FullError
+from .faults import Faults, Told
 from .guard import Guard
 from .orders import Order
 from .tasks import Task
@@ -166,9 +167,9 @@ async def _gone(request: Request, error: Exception) -> Response:
 
 
 def application(
-    desk: Desk, tasks: Mapping[str, Task], limits: Limits | None = None, everyone: bool = False
+    desk: Desk, tasks: Mapping[str, Task], told: Told, limits: Limits | None = None, everyone: bool = False
 ) -> Starlette:
-    """The page over a desk, which is open as long as the application runs."""
+    """The page over a desk, which is open as long as the application runs; ``told`` hears of its faults."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -187,7 +188,7 @@ def application(
 
     return Starlette(
         routes=Addresses(desk, tasks, limits or Limits()).routes(),
-        middleware=[Middleware(Guard, everyone=everyone)],
+        middleware=[Middleware(Guard, everyone=everyone), Middleware(Faults, told=told)],
         exception_handlers={HTTPException: _in_a_line, FullError: _in_a_line, ClientDisconnect: _gone},
         lifespan=lifespan,
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from ..errors import InvdiffError
-from .main import PLACE, debug_option, deterministic, device_option, main
+from .main import PLACE, debug_option, deterministic, device_option, main, say_error
 
 
 @main.command()
@@ -68,7 +68,7 @@ def app(
     for task in offered.values():  # a recipe that cannot be built is told now, not to whoever brings a photo
         task.pipeline(task.usual(), device)
     desk = Desk(device, None if keep is None else make_folder(keep))
-    served = application(desk, offered, Limits(max_mb * 2**20, max_pixels), everyone=let_others_in)
+    served = application(desk, offered, say_error, Limits(max_mb * 2**20, max_pixels), everyone=let_others_in)
     with bound(host, port) as listening:
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listening.getsockname()[1]}/"

@@ -55,11 +55,7 @@ class Commands(click.Group):
             _complain("interrupted")
             sys.exit(EXIT_INTERRUPTED)
         except Exception as error:
-            if self.debug:
-                traceback.print_exc()
-            line, code = _ended_by(error)
-            _complain(f"error: {printable(line)}")
-            sys.exit(code)
+            sys.exit(say_error(error, debug=self.debug))
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -81,6 +77,15 @@ def _complain(line: str) -> None:
     """Say it where errors are read; where nothing can be said the exit code still tells."""
     with contextlib.suppress(OSError):
         click.echo(line, err=True)
+
+
+def say_error(error: Exception, debug: bool = False) -> int:
+    """Say it in one line, after the traceback if that is asked for, keep a fault of ours, and return the exit code."""
+    if debug:
+        traceback.print_exception(error)
+    line, code = _ended_by(error)
+    _complain(f"error: {printable(line)}")
+    return code
 
 
 def _ended_by(error: Exception) -> tuple[str, int]:

@@ -91,18 +91,21 @@ class Served:
 
 @pytest.fixture
 def serve(two_recipes):
-    """Opens pages; keywords are those of the desk, and ``limits`` or ``everyone`` of the application."""
+    """Opens pages; keywords are those of the desk, and ``limits`` or ``everyone`` of the application.
+
+    What it says in the terminal is in ``told``.
+    """
     pytest.importorskip("starlette", reason="the extra 'app' is not installed")
     pytest.importorskip("uvicorn", reason="the extra 'app' is not installed")
     from invdiff.app.desk import Desk
     from invdiff.app.server import application, bound, server_of
     from invdiff.app.tasks import tasks
 
-    opened = []
+    opened, told = [], []
 
     def build(limits=None, everyone=False, **named):
         desk = Desk("cpu", **named)
-        server = server_of(application(desk, tasks(*map(str, two_recipes)), limits, everyone))
+        server = server_of(application(desk, tasks(*map(str, two_recipes)), told.append, limits, everyone))
         listening = bound("127.0.0.1", 0)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
@@ -121,6 +124,6 @@ def serve(two_recipes):
             listening.close()
         opened.clear()
 
-    build.close = close
+    build.close, build.told = close, told
     yield build
     close()

@@ -407,6 +407,49 @@ def test_a_fault_is_told_and_the_next_goes_on(serve):
     page.until(good, "done")
 
 
+def test_a_fault_on_the_way_to_an_answer_is_a_line_and_the_page_goes_on(serve, monkeypatch, capfd):
+    """One for whoever asked, which names nothing, and the error itself for the terminal; no traceback there."""
+    page = serve()
+    order = page.order(png())
+
+    def broken(order):
+        raise ArithmeticError(f"odd, at {order.source}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(page.desk, "before", broken)
+        answer = page.ask("GET", order)
+    assert (answer.status, answer.json) == (500, {"error": "a fault of invdiff: the terminal says which"})
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert [type(error) for error in serve.told] == [ArithmeticError]
+    assert capfd.readouterr().err == ""
+    assert page.until(order, "done", "failed")["state"] == "done"
+
+
+def test_a_full_disk_is_a_line(serve, monkeypatch):
+    page = serve()
+
+    def full(**place):
+        raise OSError(28, "No space left on device", str(place["dir"] / "x"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(desk_room.tempfile, "mkdtemp", full)
+        answer = page.bring(png())
+    assert (answer.status, answer.json) == (500, {"error": "No space left on device"})
+    page.order(png())
+
+
+def test_a_photo_that_cannot_be_removed_does_not_end_the_work(serve, monkeypatch):
+    page = serve()
+
+    def kept(path, missing_ok=False):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.unlink", kept)
+        page.until(page.order(png()), "done")
+        page.until(page.order(png()), "done")
+
+
 def test_a_photo_that_cannot_be_restored_is_a_line(serve, two_recipes):
     """Here one that was damaged while it waited."""
     path = two_recipes[1]

@@ -100,6 +100,21 @@ def test_a_fault_with_one_picture_names_kind_and_place(cli, plant, recipe, pictu
     assert crashes() == []
 
 
+def test_what_goes_on_after_a_fault_says_it_all_the_same(crashes, capsys):
+    """As the page does: the same line, the same file."""
+    from invdiff.cli.main import say_error
+
+    try:
+        raise ArithmeticError("odd")
+    except ArithmeticError as error:
+        assert say_error(error) == 70
+    (kept,) = crashes()
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert re.match(r"error: ArithmeticError at .*: odd; this is a fault of invdiff", said.err)
+    assert said.err.endswith(f"please report it with {kept}\n")
+
+
 @pytest.mark.parametrize(
     "error",
     [
