@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import multiprocessing
 import os
@@ -22,7 +24,7 @@ import invdiff
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="signals of Unix")]
 
 
-KILLS = 17  # of each of three commands: fifty moments and one
+KILLS = 13  # of each of four commands: fifty moments and two
 
 
 def same_end(arguments, given, folder, end, seed, resumed=lambda place: ()):
@@ -105,6 +107,76 @@ def test_trainings_that_are_killed(arguments, training, photos, tmp_path):
     changes = ["steps=40", "log_every=3", "checkpoint_every=2", "warmup=4"]
     given = ["train", training, "--data", photos, *(word for c in changes for word in ("--set", f"train.{c}")), "-o"]
     same_end(arguments, given, tmp_path, end, seed=3, resumed=resumed)
+
+
+class Page:
+    """``invdiff app`` in a process of its own, with tiny weights, and what a browser asks of it."""
+
+    def __init__(self, arguments, recipe, folder):
+        self.kept = folder / "kept"
+        given = ["app", "--port", "0", "--no-browser", "--keep", self.kept, "--enlarge", recipe]
+        command, environment = arguments(*given)
+        (folder / "temporary").mkdir(exist_ok=True)
+        environment = {**environment, "TMPDIR": str(folder / "temporary")}
+        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        self.port = int(self.process.stdout.readline().split()[0].rstrip("/").rpartition(":")[2])
+
+    def ask(self, method, path, body=None):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        connection.request(method, path, body)
+        return json.loads(connection.getresponse().read())
+
+    def restore(self, photo):
+        """Bring a photo, and wait until its page is told that it is done."""
+        order = self.ask("POST", f"/orders?task=enlarge&name={photo.name}", photo.read_bytes())["order"]
+        while (state := self.ask("GET", f"/orders/{order}")["state"]) != "done":
+            assert state in ("waiting", "working")
+            time.sleep(0.02)
+
+    def close(self):
+        self.process.kill()
+        self.process.communicate()
+
+
+def results(kept):
+    """What is kept of each photo, but for the report's times; a report is whole, and names what is there."""
+    found = {}
+    for folder in kept.glob("*"):
+        for path in folder.glob("report.json"):
+            for entry in json.loads(path.read_text())["images"]:
+                assert all((folder / name).is_file() for name in entry["files"])
+        found.setdefault(folder.name.rpartition("_")[2], []).append(contents(folder, "[!.]*.png", "[!.]*.npy"))
+    return found
+
+
+def test_pages_that_are_killed(arguments, recipe, picture, tmp_path):
+    """What a page was told is done is kept, and whole; nothing is there by half; the next one opens all the same."""
+    photos = [picture(f"{i}.png", 24, 24, seed=i) for i in range(4)]
+    path, moments = recipe(("steps: 2", "steps: 10")), random.Random(4)
+    page = Page(arguments, path, tmp_path)
+    started = time.monotonic()
+    for photo in photos:
+        page.restore(photo)
+    longest = time.monotonic() - started
+    page.close()
+    whole = {stem: files for stem, (files,) in results(page.kept).items()}
+    assert [len(files) for files in whole.values()] == [4] * len(photos)
+    shutil.rmtree(page.kept)
+    for _ in range(KILLS):
+        page, done = Page(arguments, path, tmp_path), []
+        kill = threading.Timer(moments.uniform(0, 1) * longest, page.process.kill)
+        kill.start()
+        with contextlib.suppress(OSError, http.client.HTTPException):  # nobody is there any more
+            for photo in photos:
+                page.restore(photo)
+                done.append(photo.stem)
+        kill.join()
+        page.close()
+        found = results(page.kept)
+        assert all(whole[stem] in found[stem] for stem in done)
+        for stem, several in found.items():
+            assert all(files.items() <= whole[stem].items() for files in several)
+        shutil.rmtree(page.kept)
 
 
 def test_memory_is_flat_over_many_pictures(recipe):

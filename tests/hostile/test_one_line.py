@@ -104,10 +104,9 @@ def test_what_goes_on_after_a_fault_says_it_all_the_same(crashes, capsys):
     """As the page does: the same line, the same file."""
     from invdiff.cli.main import say_error
 
-    try:
+    with pytest.raises(ArithmeticError) as caught:
         raise ArithmeticError("odd")
-    except ArithmeticError as error:
-        assert say_error(error) == 70
+    assert say_error(caught.value) == 70
     (kept,) = crashes()
     said = capsys.readouterr()
     assert (said.out, said.err.count("\n")) == ("", 1)
