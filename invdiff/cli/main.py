@@ -163,8 +163,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="For other pr
 
 
 def say_json(data: Any) -> None:
-    """Print it; what JSON has no word for, such as an infinite PSNR, becomes null."""
-    click.echo(as_json(data))
+    """Print it; what JSON has no word for, such as an infinite PSNR, becomes null. Names stay what they are."""
+    click.echo(as_json(data, getattr(sys.stdout, "encoding", None) or "utf-8"))
 
 
 @dataclass(frozen=True)

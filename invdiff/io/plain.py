@@ -36,9 +36,14 @@ def plain_data(value: Any) -> Any:
     return value
 
 
-def as_json(value: Any) -> str:
-    """Plain data as JSON that people can read."""
-    return json.dumps(plain_data(value), indent=2, ensure_ascii=False, allow_nan=False)
+def as_json(value: Any, encoding: str = "utf-8") -> str:
+    """Plain data as JSON that people can read; with escapes where it has letters that the encoding lacks."""
+    text = json.dumps(plain_data(value), indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return json.dumps(plain_data(value), indent=2, allow_nan=False)
+    return text
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,24 @@ def test_run_and_compare(said, cli, recipe, picture, tmp_path, report):
     assert set(found["psnr_rgb_of_a_beside_b"]) == {"a", "b"}
 
 
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="such names are not possible")
+def test_a_name_that_is_no_text_is_still_that_name(said, recipe, picture, tmp_path):
+    """What is printed leads to the file: no letter of it is a question mark."""
+    photo = tmp_path / "in" / os.fsdecode(b"caf\xe9.png")
+    os.rename(picture("a.png"), photo)
+    (image,) = said("run", recipe(), photo, "-o", tmp_path / "out")["images"]
+    assert image["input"] == str(photo)
+    assert all((tmp_path / "out" / name).is_file() for name in image["files"])
+
+
+def test_json_for_an_output_of_few_letters():
+    from invdiff.io.plain import as_json
+
+    for encoding in ("utf-8", "latin-1", "ascii"):
+        text = as_json({"hübsch": "猫"}, encoding)
+        assert json.loads(text.encode(encoding)) == {"hübsch": "猫"}
+
+
 def test_eval_and_compare(said, recipe, picture, tmp_path):
     folder = picture("a.png", 64, 64).parent
     common = ["--kernels", "gaussian8", "--repeat", "1", "--method", "bicubic", "--set", "input.crop=32"]
