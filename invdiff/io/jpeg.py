@@ -41,7 +41,7 @@ class Jpeg:
     @property
     def quality(self) -> int:
         """From 1 to 100, as libjpeg counts it: the nearest table of luma; other encoders have their own."""
-        ours = np.array(self.tables[0], float)
+        ours = np.array(self.tables[0], float).clip(1)  # a broken table has zeros
         return min(range(1, 101), key=lambda quality: float(np.abs(np.log(ours / _scaled(quality))).sum()))
 
     def again(self, pixels: Tensor) -> Tensor:
