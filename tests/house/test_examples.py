@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples"
@@ -47,6 +48,14 @@ def test_every_cell_runs(path, monkeypatch, tmp_path):
     if path.stem == "own_parts":
         table = names["table"]
         assert all(value > table["not restored"] + 3 for name, value in table.items() if name != "not restored")
+    if path.stem == "microscope":
+        assert names["table"]["restored"] > names["table"]["not restored"] + 2
+        assert np.abs(names["kernel"] - names["spread"][3:-3, 3:-3]).sum() < 0.2  # 2 is nothing in common
+    if path.stem == "own_photos":
+        assert names["trainer"].step == 12
+        told, tuned = names["table"].values()
+        assert told != tuned  # it is the new weights that were asked
+        assert abs(told - tuned) < 1  # and they have forgotten nothing
 
 
 @pytest.mark.slow
