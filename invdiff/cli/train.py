@@ -30,7 +30,7 @@ from .main import PLACE, Common, common_options, main, recipe_argument, say_json
 )
 @recipe_argument
 @click.option("-o", "--output", required=True, type=PLACE, help="Folder of the run.")
-@click.option("--data", multiple=True, type=PLACE, help="Folder of photos; repeatable.")
+@click.option("--data", multiple=True, type=PLACE, help="Folder of photos, or .tar of them; repeatable.")
 @click.option("--validate", type=PLACE, help="Folder of pictures to measure on while it learns.")
 @click.option("--resume", is_flag=True, help="Go on from the folder's checkpoint.")
 @click.option(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
@@ -14,6 +14,7 @@ from PIL import Image
 from ..errors import ImageError, InvdiffError, one_line
 from .pictures import Metadata, Photo, from_array, from_pil
 from .plain import is_no_file
+from .shards import Member, read_index
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".jp2", ".ppm", ".tga"}
@@ -29,16 +30,17 @@ class TooManyPixelsError(ImageError):
     """A picture that is larger than whoever asked can take."""
 
 
-def load(path: Path, most: int | None = None) -> Photo:
+def load(path: Path | Member, most: int | None = None) -> Photo:
     """Read a picture; :class:`ImageError` in one line for whatever is not one, or has more than ``most`` pixels."""
     try:
-        if is_no_file(path):
+        if isinstance(path, Path) and is_no_file(path):
             raise ImageError("not a file")
+        source = path if isinstance(path, Path) else path.open()
         if path.suffix.lower() in (".tif", ".tiff"):
-            deep = _deep_tiff(path, most)
+            deep = _deep_tiff(source, most)
             if deep is not None:
                 return deep
-        with open_picture(path, most) as picture:
+        with open_picture(source, most) as picture:
             _refuse_several(picture)
             picture.load()
             return from_pil(picture)
@@ -53,7 +55,7 @@ def load(path: Path, most: int | None = None) -> Photo:
         raise ImageError(f"{path}: {_no_picture(path) if unknown else one_line(error)}") from None
 
 
-def open_picture(path: Path, most: int | None = None) -> Image.Image:
+def open_picture(path: Path | IO[bytes], most: int | None = None) -> Image.Image:
     """A picture, not yet decoded, by one of :data:`FORMATS`. Every file that is taken for a picture is opened here."""
     Image.init()
     with _OPENING:
@@ -66,7 +68,7 @@ def open_picture(path: Path, most: int | None = None) -> Image.Image:
     return picture
 
 
-def _no_picture(path: Path) -> str:
+def _no_picture(path: Path | Member) -> str:
     """Why a file is none, with what to do where its suffix tells."""
     known = {
         (".heic", ".heif"): "save it as JPEG or PNG",
@@ -99,7 +101,7 @@ def _refuse_several(picture: Image.Image) -> None:
         raise ImageError(f"holds {frames} pictures (pages or frames): save the one that is meant by itself")
 
 
-def _deep_tiff(path: Path, most: int | None) -> Photo | None:
+def _deep_tiff(path: Path | IO[bytes], most: int | None) -> Photo | None:
     """A TIFF of 16 bit or of floats that Pillow cannot read, or reads wrongly; None for the others."""
     import tifffile
 
@@ -173,6 +175,20 @@ def list_pictures(path: Path, *, recursive: bool = False) -> list[Path]:
     if not path.is_file():
         raise ImageError(f"{path}: neither a file nor a folder")
     return [path]
+
+
+def list_shards(folder: Path) -> list[Path]:
+    """The ``.tar`` files in a folder and below, sorted by name."""
+    return [p for p in _files_in(folder, True) if p.suffix.lower() == ".tar"]
+
+
+def list_members(shard: Path) -> tuple[list[Member], int]:
+    """The pictures in a shard, sorted by name, and how many members are links or other odd things."""
+    members, odd = read_index(shard)
+    found = [m for m in members if m.suffix.lower() in SUFFIXES and not PurePosixPath(m.name).name.startswith(".")]
+    if not found:
+        raise ImageError(f"{shard}: no pictures in this shard ({', '.join(sorted(SUFFIXES))})")
+    return found, odd
 
 
 def passed_over(path: Path) -> list[Path]:

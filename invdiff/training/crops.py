@@ -1,7 +1,8 @@
-"""Training photos: folders in, random crops out, each a function of (seed, step) alone."""
+"""Training photos: folders and shards in, random crops out, each a function of (seed, step) alone."""
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,24 +12,49 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import ImageError, TrainingError
-from ..io.decoding import list_pictures, load
+from ..io.decoding import list_members, list_pictures, list_shards, load
 from ..io.pictures import eight_bit
+from ..io.shards import Member
 from ..seeds import Stream
 
 _CACHE_BYTES = 4 << 30
 
 
-def find_photos(folders: Sequence[str]) -> list[Path]:
-    """All pictures in the folders and below, sorted; an error that names the first folder without any."""
-    if not folders:
+def find_photos(places: Sequence[str]) -> tuple[list[Path | Member], list[str]]:
+    """All pictures in folders and below, in the ``.tar`` shards there, and in shards that are named or fit a pattern.
+
+    Sorted within each place; with them lines on what was passed over. An error names the first place without any.
+    """
+    if not places:
         raise TrainingError("no training photos: name folders with --data, or in the recipe under train.data")
-    found: list[Path] = []
-    for folder in folders:
-        place = Path(folder).expanduser()
-        if not folder or not place.is_dir():  # an empty name would be the current folder
-            raise TrainingError(f"{folder or 'an empty name'}: no such folder; --data names folders of photos")
-        found += list_pictures(place, recursive=True)
-    return found
+    found: list[Path | Member] = []
+    notes: list[str] = []
+    for name in places:
+        place = Path(name).expanduser()
+        matching = [place] if place.exists() else [Path(fit) for fit in sorted(glob.glob(str(place)))]
+        if not name or not matching or any(not (p.is_dir() or p.is_file()) for p in matching):  # "": the current folder
+            what = "no such folder or .tar; --data names folders of photos, and shards of them"
+            raise TrainingError(f"{name or 'an empty name'}: {what}")
+        for one in matching:
+            found += _photos_in(one, notes)
+    return found, notes
+
+
+def _photos_in(place: Path, notes: list[str]) -> list[Path | Member]:
+    """Of a folder with its shards, or of one shard."""
+    if place.is_file():
+        members, odd = list_members(place)
+        if odd:
+            notes.append(f"{place}: passed over {odd} links or other members that are no plain files")
+        return list(members)
+    shards = list_shards(place)
+    try:
+        found: list[Path | Member] = list(list_pictures(place, recursive=True))
+    except ImageError:
+        if not shards:
+            raise
+        found = []
+    return found + [member for shard in shards for member in _photos_in(shard, notes)]
 
 
 class PhotoCrops:
@@ -38,9 +64,9 @@ class PhotoCrops:
     a photo that cannot be used stands the next one that can; ``broken`` says which, by file, and why.
     """
 
-    def __init__(self, files: Sequence[Path], crop: int, rescale: tuple[float, float], seed: int) -> None:
+    def __init__(self, files: Sequence[Path | Member], crop: int, rescale: tuple[float, float], seed: int) -> None:
         self.files, self.crop, self.rescale, self.seed = list(files), crop, rescale, seed
-        self.broken: dict[Path, str] = {}
+        self.broken: dict[Path | Member, str] = {}
         self._kept: dict[int, Image.Image] = {}
         self._bytes = 0
 

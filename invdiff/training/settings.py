@@ -27,7 +27,7 @@ class TrainSettings(Settings):
     start: str | None = None
     """Weights to begin from, a file or a bundled name: what fits is taken over, and what does not is said."""
     data: list[str] = []
-    """Folders of photos, and the folders below them; ``--data`` replaces them."""
+    """Folders of photos with those below them, and shards: ``.tar`` files; ``--data`` replaces them."""
     steps: Annotated[Int, Field(ge=1)] = 500_000
     """Updates of the weights."""
     batch: Annotated[Int, Field(ge=1)] = 8

@@ -65,7 +65,6 @@ class Trainer:
         validate: Path | None = None,
         team: Team | None = None,
     ) -> None:
-        self.notes: list[str] = []
         self.cooling = False
         self.team = team or Team()
         device = self.team.device(device)
@@ -94,7 +93,8 @@ class Trainer:
             degradation.output_shape((settings.crop, settings.crop))
         except ImageError as error:
             raise TrainingError(f"train.crop: {error}") from None
-        self.photos = PhotoCrops(find_photos(settings.data), settings.crop, settings.rescale, seed)
+        found, self.notes = find_photos(settings.data)
+        self.photos = PhotoCrops(found, settings.crop, settings.rescale, seed)
         self.validation: Validation | None = None
         if validate is not None:
             try:

@@ -413,7 +413,7 @@ def test_a_prior_that_takes_no_parameters_cannot_be_told(refused, training, phot
 
 def test_folders_of_photos_that_are_not_there_or_hold_only_hidden_files(refused, training, tmp_path):
     message = refused("train", training, "--data", tmp_path / "nowhere", "-o", tmp_path / "run")
-    assert message == f"{tmp_path / 'nowhere'}: no such folder; --data names folders of photos"
+    assert message == f"{tmp_path / 'nowhere'}: no such folder or .tar; --data names folders of photos, and shards of them"
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden" / "._p.png").write_bytes(b"a note of another system")
     message = refused("train", training, "--data", tmp_path / "hidden", "-o", tmp_path / "run")
