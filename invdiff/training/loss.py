@@ -1,4 +1,4 @@
-"""The loss of Algorithm 1 (Eq. 13), and the times it is taken at."""
+"""The loss of Algorithm 1 (Eq. 13), what a recipe adds to it, and the times it is taken at."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..degradation import Degradation
 from ..prior import PriorNet
-from .settings import NoiseLevels, TrainSettings
+from .settings import ImageLosses, NoiseLevels, TrainSettings
+from .terms import charbonnier, consistency, fourier
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def lesson(
 def losses(
     prior: PriorNet,
     model: Callable[..., Any],
+    degradation: Degradation,
     given: Lesson,
     settings: TrainSettings,
     *,
@@ -69,6 +71,8 @@ def losses(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Total, image and parameter loss of one batch (Eq. 13). ``model`` is the prior, compiled or joined to others.
 
+    The image's is the sum of its terms with their weights.
+
     Where it is ``told``, it restores with the true parameters.
     """
     clean, eps, x_t, t, theta = given.clean, given.eps, given.x_t, given.t, given.theta
@@ -76,8 +80,15 @@ def losses(
     with torch.autocast(x_t.device.type, torch.bfloat16, enabled=bfloat16):
         out = model(x_t, t, given.condition, *((theta,) if told else ()))
     target = prior.spec.schedule.target(prior.spec.prediction, clean, eps, t)
+    error = out.raw.float() - target
     weight = prior.loss_weight(t).to(x_t)
-    image = (weight * (out.raw.float() - target).square().mean(dim=(1, 2, 3))).mean()
+    terms = settings.losses
+    image = terms.squared * (weight * error.square().mean(dim=(1, 2, 3))).mean()
+    if terms.charbonnier:
+        weighted = weight.sqrt().view(-1, 1, 1, 1) * error
+        image = image + terms.charbonnier * charbonnier(weighted, terms.softness).mean()
+    if terms.fourier or terms.consistency:
+        image = image + _of_the_picture(prior, degradation, out.raw.float(), given, terms)
     parameter = image.new_zeros(())
     if out.parameters is not None:
         parameter = (out.parameters.float() - theta).abs().flatten(1).sum(1).mean()
@@ -88,6 +99,22 @@ def losses(
         x0 = prior.spec.schedule.to_x0(prior.spec.prediction, out.raw.float().detach(), x_t, t)
         total = total + settings.variance_weight * len(prior.spec.schedule) * _bound(prior, clean, x0, out, t)
     return total, image, parameter
+
+
+def _of_the_picture(
+    prior: PriorNet, degradation: Degradation, raw: Tensor, given: Lesson, terms: ImageLosses
+) -> Tensor:
+    """The terms that look at the picture which the network's answer stands for, not at the answer."""
+    schedule, kind = prior.spec.schedule, prior.spec.prediction
+    x, truth = prior.to_unit(schedule.to_x0(kind, raw, given.x_t, given.t)), prior.to_unit(given.clean)
+    found = raw.new_zeros(len(raw))
+    if terms.fourier:
+        found = found + terms.fourier * fourier(x, truth)
+    if terms.consistency:
+        found = found + terms.consistency * consistency(degradation, x, truth, given.theta)
+    if kind == "eps":  # the picture follows by a division by sqrt(abar): near pure noise it would drown the rest
+        found = found * schedule.abar(given.t, found)
+    return found.mean()
 
 
 def _bound(prior: PriorNet, clean: Tensor, x0: Tensor, out: Any, t: Tensor) -> Tensor:

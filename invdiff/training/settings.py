@@ -21,6 +21,30 @@ class NoiseLevels(Settings):
     """Standard deviation of its logarithm."""
 
 
+Weight = Annotated[Float, Field(ge=0)]
+
+
+class ImageLosses(Settings):
+    """What the loss of the picture is made of: terms and their weights."""
+
+    squared: Weight = 1.0
+    """Of the squared error of what the network says, weighted by noise level as the prior asks (Eq. 13)."""
+    charbonnier: Weight = 0.0
+    """Of that error by Charbonnier's function, nearly absolute: pixels that are far off count less than squared."""
+    softness: Annotated[Float, Field(gt=0)] = 1e-3
+    """Of ``charbonnier``: errors below it count squared, in the units of what the network says."""
+    fourier: Weight = 0.0
+    """Of the absolute difference of Fourier magnitudes of the estimated picture and the true one, in [0, 1]."""
+    consistency: Weight = 0.0
+    """Of the squared difference, in [0, 1], of what the operator makes of them, without noise, told its parameters."""
+
+    @model_validator(mode="after")
+    def _something(self) -> ImageLosses:
+        if not self.squared and not self.charbonnier:
+            raise ValueError("losses: squared or charbonnier must count, the other terms leave the picture open")
+        return self
+
+
 class TrainSettings(Settings):
     """One training run. The defaults are the paper's (Sec. 4.1); ``data`` may come from the command line."""
 
@@ -52,12 +76,14 @@ class TrainSettings(Settings):
     """Largest gradient norm."""
     ema: Annotated[Float, Field(ge=0, lt=1)] = 0.999
     """Share of the past in the averaged weights, which are the ones that are kept."""
-    parameter_weight: Annotated[Float, Field(ge=0)] = 1.0
+    losses: ImageLosses = ImageLosses()
+    """What the loss of the picture is made of; by default the squared error alone."""
+    parameter_weight: Weight = 1.0
     """Weight of the parameters' L1 error, summed over a kernel's pixels (Eq. 13)."""
     told: Annotated[Float, Field(ge=0, le=1)] = 0.0
     """Share of the steps in which the prior restores with the true parameters in place of its own, so that it learns
     to trust good ones, which guidances may find. It estimates its own all the same. For priors that take any."""
-    variance_weight: Annotated[Float, Field(ge=0)] = 1e-3
+    variance_weight: Weight = 1e-3
     """Weight of the variational bound, for priors with a learned variance."""
     noise: NoiseLevels = NoiseLevels()
     """Which noise levels are visited how often."""

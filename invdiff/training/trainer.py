@@ -34,7 +34,7 @@ from .interrupts import interrupts_between_steps
 from .log import Log, Losses
 from .loss import lesson, losses
 from .precision import choose_bfloat16
-from .settings import TrainSettings, is_told, learning_rate
+from .settings import ImageLosses, TrainSettings, is_told, learning_rate
 from .team import Team
 from .validation import Validation
 
@@ -72,6 +72,10 @@ class Trainer:
         self.degradation, self.device, self.note = degradation, device, note
         # Resuming with other settings would be another run, unless they change nothing that is learned.
         free = {"steps", "data", "workers", "log_every", "checkpoint_every", "validate_every", "cooldown", "accumulate"}
+        if settings.losses == ImageLosses():  # runs of before do not say
+            free.add("losses")
+        else:
+            self.note = {**note, "losses": settings.losses.model_dump(mode="json")}
         self.identity = json.dumps({**note, "train": settings.model_dump(mode="json", exclude=free)})
         layout = torch.channels_last if settings.channels_last else torch.contiguous_format
         prior.prepare(degradation, stream(seed, Stream.TRAINING_PREPARATION))
@@ -309,7 +313,7 @@ class Trainer:
             generators = [stream(self.seed, Stream.TRAINING_STEP, number) for number in mine]
             given = lesson(self.prior, self.degradation, images, settings.noise, generators)
             with self.team.apart(self.model) if i < parts - 1 else contextlib.nullcontext():
-                found = losses(self.prior, self.model, given, settings, told=told, bfloat16=bfloat16)
+                found = losses(self.prior, self.model, self.degradation, given, settings, told=told, bfloat16=bfloat16)
                 (found[0] / parts).backward()
             values += torch.stack([value.detach() for value in found]).float() / parts
         norm = torch.nn.utils.clip_grad_norm_(self.prior.parameters(), settings.clip)

@@ -350,7 +350,7 @@ def test_objective_of_a_noise_prior():
     prior, settings = Constant(), TrainSettings(parameter_weight=0.7)
     generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
     given = lesson(prior, Shrink(), x, settings.noise, generators)
-    total, image, parameter = losses(prior, prior, given, settings)
+    total, image, parameter = losses(prior, prior, Shrink(), given, settings)
 
     (x_t, condition), t = prior.seen, given.t
     assert torch.equal(condition, 2 * Shrink().lift(x[..., ::2, ::2]) - 1)
@@ -380,9 +380,9 @@ def test_a_prior_that_is_told_the_truth_is_still_asked_for_its_own():
     prior, settings = Taking(), TrainSettings()
     generators = [torch.Generator().manual_seed(seed) for seed in range(2)]
     given = lesson(prior, Shrink(), torch.rand(2, 3, 8, 8), settings.noise, generators)
-    alone = losses(prior, prior, given, settings)
+    alone = losses(prior, prior, Shrink(), given, settings)
     assert prior.told is None
-    told = losses(prior, prior, given, settings, told=True)
+    told = losses(prior, prior, Shrink(), given, settings, told=True)
     assert torch.equal(prior.told, torch.tensor([[0.25, 0.75]] * 2))
     assert told == alone  # this one's picture does not depend on them, and its estimate is measured as before
 
@@ -413,7 +413,9 @@ def test_a_prior_that_takes_no_parameters_cannot_be_told(refused, training, phot
 
 def test_folders_of_photos_that_are_not_there_or_hold_only_hidden_files(refused, training, tmp_path):
     message = refused("train", training, "--data", tmp_path / "nowhere", "-o", tmp_path / "run")
-    assert message == f"{tmp_path / 'nowhere'}: no such folder or .tar; --data names folders of photos, and shards of them"
+    assert (
+        message == f"{tmp_path / 'nowhere'}: no such folder or .tar; --data names folders of photos, and shards of them"
+    )
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden" / "._p.png").write_bytes(b"a note of another system")
     message = refused("train", training, "--data", tmp_path / "hidden", "-o", tmp_path / "run")

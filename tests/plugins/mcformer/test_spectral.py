@@ -236,7 +236,7 @@ def test_training_counts_both_estimates():
         return seen[-1]
 
     def totals(weight):
-        return losses(prior, model, given, TrainSettings(parameter_weight=weight))
+        return losses(prior, model, operator, given, TrainSettings(parameter_weight=weight))
 
     theta = given.theta
     total, image, parameter = totals(0.5)
