@@ -120,10 +120,11 @@ def build_trainer(
     seed: int | None = None,
     device: str = "auto",
     validate: Path | None = None,
+    board: Path | None = None,
 ) -> Trainer:
     """A training run of a recipe with a ``train`` section; ``data`` replaces its folders of photos.
 
-    ``validate`` is a folder of pictures to measure on while it learns.
+    ``validate`` is a folder of pictures to measure on while it learns, ``board`` one for TensorBoard.
     """
     found = read(recipe, overrides, seed)
     if found.train is None:
@@ -150,6 +151,7 @@ def build_trainer(
         device=choose_device(device),
         note={name: resolved[name] for name in ("name", "seed", "degradation", "prior")},
         validate=validate,
+        board=board,
     )
     if left:
         some = ", ".join(left[:4]) + (f" and {len(left) - 4} more" if len(left) > 4 else "")

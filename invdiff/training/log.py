@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor
 from ..io.atomic import naming, write_atomic
 from ..io.plain import parse_json
 from ..io.plot import plot
+from .board import Board
 
 
 @dataclass
@@ -32,15 +33,25 @@ class Losses:
 
 
 class Log:
-    """The records of a run in its folder; each has its ``step``."""
+    """The records of a run in its folder, and on a board where there is one; each has its ``step``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, board: Board | None = None) -> None:
         self.path, self.picture = folder / "log.jsonl", folder / "log.svg"
+        self.board = board
+
+    @contextlib.contextmanager
+    def after(self, step: int) -> Iterator[None]:
+        """Within it, a run goes on after a step: what came later is dropped, it will be written again."""
+        self._forget_after(step)
+        with self.board.after(step) if self.board else contextlib.nullcontext():
+            yield
 
     def append(self, record: dict[str, Any]) -> None:
         """Add a line."""
         with naming(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+        if self.board:
+            self.board.add(record)
 
     def records(self) -> list[dict[str, Any]]:
         """Every record; a line that a full disk or a kill cut short is left out."""
@@ -54,8 +65,7 @@ class Log:
                     found.append(record)
         return found
 
-    def forget_after(self, step: int) -> None:
-        """Drop what came after a step: it will be written again."""
+    def _forget_after(self, step: int) -> None:
         if self.path.exists():
             kept = [json.dumps(record) + "\n" for record in self.records() if record["step"] <= step]
             write_atomic(self.path, "".join(kept))

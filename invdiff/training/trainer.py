@@ -28,6 +28,7 @@ from ..io.progress import Event, Tell, nobody
 from ..io.tensors import read_tensors
 from ..prior import PriorNet
 from ..seeds import Stream, stream
+from .board import Board
 from .checkpoint import adam_state, adam_tensors, alike, losses_so_far, number, refuse_non_finite
 from .crops import PhotoCrops, find_photos
 from .interrupts import interrupts_between_steps
@@ -48,7 +49,8 @@ class Trainer:
     """One run in one folder: ``checkpoint.safetensors``, ``weights.safetensors`` (EMA) and ``log.jsonl``.
 
     With a folder to ``validate`` on, ``best.safetensors`` are the averaged weights that restored its pictures best,
-    and ``log.svg`` shows how that went. ``notes`` are lines on how the run was set up.
+    and ``log.svg`` shows how that went. ``board`` is a folder for TensorBoard, where the log's numbers go as well.
+    ``notes`` are lines on how the run was set up.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Trainer:
         device: torch.device,
         note: dict[str, Any],
         validate: Path | None = None,
+        board: Path | None = None,
         team: Team | None = None,
     ) -> None:
         self.cooling = False
@@ -106,10 +109,14 @@ class Trainer:
             except ImageError as error:
                 raise TrainingError(f"--validate: {error}") from None
         self.best = -math.inf
-        self.log, self.losses = Log(self.folder), Losses()
+        self.log, self.losses = Log(self.folder, self._board(board)), Losses()
         self.step = 0
         self.seconds = 0.0
         self.bfloat16: bool | None = None if settings.precision == "auto" else settings.precision == "bfloat16"
+
+    def _board(self, folder: Path | None) -> Board | None:
+        """The leader's alone: the others write nothing."""
+        return Board(folder) if folder is not None and self.team.leads else None
 
     @property
     def checkpoint(self) -> Path:
@@ -215,14 +222,13 @@ class Trainer:
 
         Stops at a non-finite loss; the last checkpoint on disk is from before it.
         """
-        if self.team.leads:
-            self.log.forget_after(self.step)
-            if self.step:  # a kill may have come between checkpoint and weights
+        with self.log.after(self.step) if self.team.leads else contextlib.nullcontext():
+            if self.team.leads and self.step:  # a kill may have come between checkpoint and weights
                 self._save_weights(self.weights.name)
-        if self.bfloat16 is None:
-            self._choose_precision(tell)
-        with interrupts_between_steps() as interrupted:
-            self._run(tell, interrupted)
+            if self.bfloat16 is None:
+                self._choose_precision(tell)
+            with interrupts_between_steps() as interrupted:
+                self._run(tell, interrupted)
 
     def _choose_precision(self, tell: Tell) -> None:
         """The leader measures, and all do as it says."""
