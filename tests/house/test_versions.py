@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOLS = {"test", "notebooks"}  # extras for whoever works on the project
+TOOLS = {"docs", "test", "notebooks"}  # extras for whoever works on the project
 
 pytestmark = pytest.mark.skipif(not (ROOT / "pyproject.toml").exists(), reason="not in a checkout")
 
