@@ -12,8 +12,20 @@ Example = tuple[str, str]
 SECTIONS = {
     "What is restored": ("inputs", "output", "reference", "synthesize", "kernel", "data", "validate"),
     "What is measured": ("kernels", "limit", "repeat", "methods", "variants", "lpips", "fid", "trace", "pictures"),
-    "How": ("overrides", "seed", "device", "force", "resume", "cooldown", "operator", "expected", "size", "role"),
-    "What is said": ("preview", "quiet", "as_json", "debug"),
+    "How": (
+        "overrides",
+        "seed",
+        "samples",
+        "device",
+        "force",
+        "resume",
+        "cooldown",
+        "operator",
+        "expected",
+        "size",
+        "role",
+    ),
+    "What is said": ("preview", "quiet", "as_json", "tensorboard", "debug"),
 }
 """Options by what they are about, under the names that commands get them by."""
 

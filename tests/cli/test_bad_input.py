@@ -50,7 +50,7 @@ def places(recipe, picture, weights, tmp_path):
 # The command, and what its one line must say.
 REFUSED = {
     "missing recipe": ("run {none}.yaml -o {out}", "{none}.yaml: no such recipe"),
-    "unknown kind": ("run {recipe} -o {out} --set guidance.0.kind=daps", "no guidance is called 'daps'"),
+    "unknown kind": ("run {recipe} -o {out} --set guidance.0.kind=nothing", "no guidance is called 'nothing'"),
     "unknown key": ("run {recipe} -o {out} --set sampler.stepz=3", "unknown key (did you mean 'steps'?)"),
     "missing weights": ("run {recipe} -o {out} --set prior.weights={none}", "no weights '{none}': no such file"),
     "truncated weights": ("run {recipe} -o {out} --set prior.weights={cut}", "{cut}: not a readable safetensors file"),
@@ -99,7 +99,10 @@ REMEDIES = {
     "truncated weights": ("run {recipe} --set prior.weights={cut}", "copy it again, or name another"),
     "train without a section": ("train {recipe} -o {out}", "'invdiff recipes' lists those that have"),
     "no recipes in a folder": ("eval {empty} {photos} -o {out}", "name one, or a folder with some"),
-    "photos that are no folder": ("train {training} -o {out} --data {none}", "--data names folders of photos"),
+    "photos that are no folder": (
+        "train {training} -o {out} --data {none}",
+        "--data names folders of photos, and shards of them",
+    ),
     "nothing to resume": ("train {training} -o {out} --data {photos} --resume", "leave --resume out to begin"),
     "reference of others": ("run {recipe} -i {photo} --reference {other}", "give the clean ones the inputs' names"),
     "compare nothing": ("compare {none} {out}", "give two folders that 'invdiff run' or 'invdiff eval' wrote"),
