@@ -63,11 +63,11 @@ def _compared(costs: list[float], own: bool) -> str:
     """What a photo costs under kernels, in words: the first is the prior's ``own``, the others come from searches."""
     if not own or len(costs) == 1:
         return ""
-    names = {costs[0]: "the prior's own kernel", min(costs[1:]): "a kernel from coarse to fine"}
-    best, other = min(names), max(names)
-    percent = round(100 * (other / best - 1))
+    both = [(costs[0], "the prior's own kernel"), (min(costs[1:]), "a kernel from coarse to fine")]
+    (best, winner), (other, loser) = sorted(both, key=lambda each: each[0])
+    percent = round(100 * (other / best - 1)) if best > 0 else 0  # a flat photo costs nothing
     behind = f"{percent} % worse" if percent else "as well"
-    return f"began with {names[best]}: {names[other]} explains the photo {behind}"
+    return f"began with {winner}: {loser} explains the photo {behind}"
 
 
 def _estimated(problem: Problem) -> Tensor | None:

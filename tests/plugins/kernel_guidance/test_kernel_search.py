@@ -107,6 +107,13 @@ def test_the_report_says_which_kernel_won(right):
     assert re.search(rf"; began with {winner}: {loser} explains the photo [1-9]\d* % worse$", done)
 
 
+def test_a_flat_photo_tells_nothing_of_kernels():
+    y = torch.full((1, 3, 64, 64), 0.5)
+    problem = Problem(y, operator(), Wishful(operator(), point(), y))
+    assert torch.equal(search().begin(problem, None)[0], point())
+    assert problem.remarks[0].endswith(" as well")
+
+
 def test_the_loop_keeps_what_was_found_and_tells_the_prior():
     clean, _, y = case()
     prior = Wishful(operator(), point(), clean)
