@@ -101,6 +101,18 @@ class PriorNet(nn.Module, ABC):
         eps = out.raw if kind == "eps" else schedule.to_eps(x0, x_t, t)
         return Prediction(x0, eps, out.parameters, out.variance_fraction)
 
+    def estimate(self, condition: Tensor) -> Tensor | None:
+        """Parameters ``(B, *shape)`` as read from the lifted measurement alone; None where the prior estimates none.
+
+        They are those of a prediction from pure noise, the same noise for every picture. A prior that reads them
+        without the picture's half says so at less cost, and can be trained to (``train.learns: parameters``).
+        """
+        if self.spec.parameter_shape is None:
+            return None
+        noise = torch.randn(condition.shape[1:], generator=torch.Generator().manual_seed(0)).to(condition)
+        times = torch.full((len(condition),), len(self.spec.schedule) - 1, device=condition.device)
+        return self.predict(noise.expand_as(condition), times, condition).parameters
+
     def loss_weight(self, t: Tensor) -> Tensor:
         """Weight ``(B,)`` of the squared error of the raw output at time ``t``; 1 is the paper's Eq. 13."""
         return torch.ones(len(t))

@@ -96,6 +96,24 @@ def predicts_with_parameters_it_is_told(prior: PriorNet) -> None:
     same(other, alone.parameters, 1e-5, "its own estimate kept when told another")
 
 
+@check("an estimate of one's own that is not what the loop would be told at pure noise")
+def estimates_from_the_measurement(prior: PriorNet) -> None:
+    """``estimate`` gives what ``predict`` does at the last time, where the noisy image says nothing; or None."""
+    x_t, _, condition = inputs(prior)
+    last = torch.full((len(condition),), len(prior.spec.schedule) - 1)
+    with torch.no_grad():
+        read = prior.estimate(condition)
+        found = prior.predict(torch.randn(x_t.shape, generator=torch.Generator().manual_seed(1)), last, condition)
+    if (read is None) != (prior.spec.parameter_shape is None):
+        fail("an estimate of the parameters, or None where parameter_shape is None", "the other of the two")
+    if read is None or found.parameters is None:
+        skip("it estimates none")
+    if read.shape != found.parameters.shape:
+        fail(f"parameters {tuple(found.parameters.shape)}", f"{tuple(read.shape)}")
+    if prior.spec.start == "noise":
+        same(read, found.parameters, 0.1, "what it predicts from pure noise")
+
+
 @check("batch norm, a mean over the batch, or one noise level used for all images")
 def alone_as_in_a_batch(prior: PriorNet) -> None:
     """An image's prediction does not depend on its neighbours or on their noise levels."""

@@ -73,8 +73,14 @@ def losses(
 
     The image's is the sum of its terms with their weights.
 
-    Where it is ``told``, it restores with the true parameters.
+    Where it is ``told``, it restores with the true parameters. Where it ``learns`` parameters alone, the image's is 0.
     """
+    if settings.learns == "parameters":
+        with torch.autocast(given.theta.device.type, torch.bfloat16, enabled=bfloat16):
+            estimate = prior.estimate(given.condition)
+        assert estimate is not None  # the trainer has refused priors that estimate none
+        parameter = _parameter_error(estimate, given.theta)
+        return settings.parameter_weight * parameter, parameter.new_zeros(()), parameter
     clean, eps, x_t, t, theta = given.clean, given.eps, given.x_t, given.t, given.theta
     # Only the network: a measurement blurred in bfloat16 would be off by more than its 8-bit rounding.
     with torch.autocast(x_t.device.type, torch.bfloat16, enabled=bfloat16):
@@ -91,14 +97,19 @@ def losses(
         image = image + _of_the_picture(prior, degradation, out.raw.float(), given, terms)
     parameter = image.new_zeros(())
     if out.parameters is not None:
-        parameter = (out.parameters.float() - theta).abs().flatten(1).sum(1).mean()
+        parameter = _parameter_error(out.parameters, theta)
     total = image + settings.parameter_weight * parameter
     for estimate in out.earlier:
-        total = total + settings.parameter_weight * (estimate.float() - theta).abs().flatten(1).sum(1).mean()
+        total = total + settings.parameter_weight * _parameter_error(estimate, theta)
     if out.variance_fraction is not None:
         x0 = prior.spec.schedule.to_x0(prior.spec.prediction, out.raw.float().detach(), x_t, t)
         total = total + settings.variance_weight * len(prior.spec.schedule) * _bound(prior, clean, x0, out, t)
     return total, image, parameter
+
+
+def _parameter_error(estimate: Tensor, theta: Tensor) -> Tensor:
+    """The absolute error, summed over each one's parameters (a kernel's pixels), the batch's mean."""
+    return (estimate.float() - theta).abs().flatten(1).sum(1).mean()
 
 
 def _of_the_picture(

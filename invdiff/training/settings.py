@@ -76,6 +76,9 @@ class TrainSettings(Settings):
     """Largest gradient norm."""
     ema: Annotated[Float, Field(ge=0, lt=1)] = 0.999
     """Share of the past in the averaged weights, which are the ones that are kept."""
+    learns: Literal["both", "parameters"] = "both"
+    """``parameters``: only how they are read from the measurement, by the weights that this takes; the picture's half
+    stays as it is, and costs nothing. For priors that read them without it."""
     losses: ImageLosses = ImageLosses()
     """What the loss of the picture is made of; by default the squared error alone."""
     parameter_weight: Weight = 1.0

@@ -93,6 +93,9 @@ class Trainer:
             raise TrainingError(f"train.batch: {settings.batch} does not divide by {shares}")
         if settings.told and not prior.spec.takes_parameters:
             raise TrainingError("train.told: this prior takes no parameters, it can only restore with its own")
+        if settings.learns == "parameters" and (prior.spec.parameter_shape is None or self.team.size > 1):
+            why = "this prior estimates none" if prior.spec.parameter_shape is None else "that is for one process"
+            raise TrainingError(f"train.learns: parameters: {why}")
         step = math.lcm(degradation.scale, prior.spec.multiple)
         if settings.crop % step:
             raise TrainingError(f"train.crop: {settings.crop} must divide by {step} for this operator and prior")

@@ -45,7 +45,7 @@ class KernelSearch(Guidance[KernelSearchSettings]):
         degradation, search = problem.degradation, self.settings.search
         with torch.no_grad():
             y = torch.stack([telling_part(one, self.settings.window) for one in problem.y])
-            own = _estimated(Problem(y, degradation, problem.prior)) if theta is None else theta
+            own = problem.prior.estimate(Problem(y, degradation, problem.prior).condition) if theta is None else theta
             kernels = coarse_to_fine(y, degradation.parameters.shape[-1], search)
             if own is not None:
                 kernels = [own, *kernels]
@@ -68,16 +68,6 @@ def _compared(costs: list[float], own: bool) -> str:
     percent = round(100 * (other / best - 1)) if best > 0 else 0  # a flat photo costs nothing
     behind = f"{percent} % worse" if percent else "as well"
     return f"began with {winner}: {loser} explains the photo {behind}"
-
-
-def _estimated(problem: Problem) -> Tensor | None:
-    """The prior's own kernel ``(B, K, K)`` from pure noise, the same for every photo; None where it estimates none."""
-    condition, prior = problem.condition, problem.prior
-    if prior.spec.parameter_shape is None:
-        return None
-    noise = torch.randn(condition.shape[1:], generator=torch.Generator().manual_seed(0))
-    times = torch.full((len(condition),), len(prior.spec.schedule) - 1, device=condition.device)
-    return prior.predict(noise.to(condition).expand_as(condition), times, condition, None).parameters
 
 
 def telling_part(y: Tensor, side: int) -> Tensor:

@@ -59,7 +59,9 @@ class MCFormer(nn.Module):
             self.estimator = SpectralEstimator(settings)
             seen += self.estimator.out_channels
         else:
-            self.estimator = KernelEstimator(settings.estimator, 6 * grid, build_head(settings))
+            images = 6 if settings.estimator.reads == "both" else 3
+            folded = images * (settings.estimator.unshuffle or settings.unshuffle) ** 2
+            self.estimator = KernelEstimator(settings.estimator, folded, build_head(settings))
 
         self.stem = Conv2d(seen * grid, dims[0], 3, padding=1, bias=False)
         self.encoders = nn.ModuleList(stage(i, dims[i], blocks[i]) for i in range(3))
@@ -71,12 +73,26 @@ class MCFormer(nn.Module):
         self.refinement = stage(0, wide, settings.refinement)
         self.head = Conv2d(wide, self.out_channels * grid, 3, padding=1, bias=False)
 
+    def read(self, hint: Tensor) -> tuple[Tensor, ...]:
+        """The estimates of the parameters from ``hint (B, 6, H, W)``, the last the one to use.
+
+        Where :attr:`reads_measurement`, from its latter half alone.
+        """
+        seen = hint[:, 3:] if self.reads_measurement else hint
+        if isinstance(self.estimator, SpectralEstimator):
+            return self.estimator(seen)
+        return (self.estimator(F.pixel_unshuffle(seen, self.settings.estimator.unshuffle or self.settings.unshuffle)),)
+
+    @property
+    def reads_measurement(self) -> bool:
+        """Whether the parameters are read from the lifted measurement alone, whatever the noisy image says."""
+        return self.settings.estimator.kind == "spectral" or self.settings.estimator.reads == "measurement"
+
     def forward(
         self, image: Tensor, hint: Tensor, t: Tensor, told: Tensor | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         fold = self.settings.unshuffle
-        spectral = isinstance(self.estimator, SpectralEstimator)
-        kernels = self.estimator(hint[:, 3:]) if spectral else (self.estimator(F.pixel_unshuffle(hint, fold)),)
+        kernels = self.read(hint)
         kernel = kernels[-1] if told is None else told
         if isinstance(self.estimator, SpectralEstimator):
             image = torch.cat([image, self.estimator.deconvolved(hint[:, 3:], kernel).to(image)], dim=1)

@@ -63,6 +63,11 @@ class MCFormerPrior(PriorNet):
         noise, variance = (raw.float() + torch.cat([x_t, x_t], dim=1)).chunk(2, dim=1)
         return Output(noise, kernel, (variance + 1) / 2, tuple(earlier))
 
+    def estimate(self, condition: Tensor) -> Tensor | None:
+        if not self.network.reads_measurement:
+            return super().estimate(condition)
+        return self.network.read(torch.cat([condition, condition], dim=1))[-1]
+
     def _coefficients(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """EDM's c_in, c_skip and c_out for noise ``sigma`` on a residual of the settings' spread."""
         spread = self.settings.residual_std

@@ -26,6 +26,11 @@ class Estimator(Settings):
     """Of ``pooled``: one for each convolution."""
     pooling: Literal["mean", "weighted"] = "mean"
     """Of ``pooled``: the plain mean over space (the paper), or one that the features themselves weigh."""
+    reads: Literal["both", "measurement"] = "both"
+    """Of ``pooled``: the noisy image and the lifted measurement (the paper), or the measurement alone, so that the
+    estimate is the same at every step. ``spectral`` reads the measurement alone."""
+    unshuffle: Literal[1, 2, 4, 8] | None = None
+    """Of ``pooled``: the grid that it works on is so many times coarser than the image; null: the network's."""
     maps: Positive = 8
     """Of ``spectral``: pairs of features."""
     deconvolve: Annotated[tuple[Annotated[Float, Field(gt=0)], ...], Field(min_length=1)] = (0.03, 0.2)

@@ -600,6 +600,12 @@ class ToldHandedBack(Told):
         return Output(super().answer(out, theta).raw, theta)
 
 
+@mutant("estimates_from_the_measurement", "an estimate that the loop is not told")
+class ReadsAnother(Told):
+    def estimate(self, condition):
+        return super().estimate(condition) + 1
+
+
 @mutant("no_gradient_on_weights", "weights asked for gradients in forward")
 class WeightsThawed(ToyPrior):
     def forward(self, x_t, t, condition):

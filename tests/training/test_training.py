@@ -16,8 +16,11 @@ import torch
 
 import invdiff
 from invdiff.assembly import build_trainer
+from invdiff.errors import TrainingError
+from invdiff.prior import from_denoiser
 from invdiff.training.loss import draw_times, lesson, losses
 from invdiff.training.settings import NoiseLevels, TrainSettings, is_told, learning_rate
+from invdiff.training.trainer import Trainer
 
 
 def tensors(folder):
@@ -409,6 +412,34 @@ def test_a_prior_that_takes_no_parameters_cannot_be_told(refused, training, phot
     deaf = ("--set", "prior.network.modulation=level", "--set", "train.told=0.5")
     message = refused("train", training, "--data", photos, "-o", tmp_path / "deaf", *deaf)
     assert message.endswith("train.told: this prior takes no parameters, it can only restore with its own")
+
+
+READS = ("--set", "prior.network.estimator.reads=measurement")
+
+
+def test_learning_parameters_alone_leaves_the_picture_as_it_is(train, tmp_path):
+    """And goes on exactly: what it names is the parameters' loss alone."""
+    train("before", *READS, steps=1)
+    more = {"start": tmp_path / "before" / "weights.safetensors", "learns": "parameters", "learning_rate": 2e-2}
+    assert train("after", *READS, **more).code == 0
+    before, after = tensors(tmp_path / "before"), tensors(tmp_path / "after")
+    names = [name for name in after if name.startswith("model.")]
+    start = {name: before[name.replace("model.", "ema.")].half().float() for name in names}
+    moved = {name for name in names if not torch.equal(start[name], after[name])}
+    assert moved == {name for name in names if name.startswith("model.network.estimator.")}
+    assert all(
+        r["image_loss"] == 0 and r["loss"] == pytest.approx(r["parameter_loss"]) for r in log_of(tmp_path / "after")
+    )
+    train("stopped", *READS, steps=3, **more)
+    assert train("stopped", "--resume", *READS, **more).code == 0
+    assert_same_run(tmp_path / "after", tmp_path / "stopped")
+
+
+def test_a_prior_that_estimates_none_learns_no_parameters(tmp_path):
+    given = {"kind": "none", "seed": 0, "device": torch.device("cpu"), "note": {}}
+    prior = from_denoiser(torch.nn.Bilinear(1, 1, 1))
+    with pytest.raises(TrainingError, match="this prior estimates none"):
+        Trainer(prior, Shrink(), TrainSettings(learns="parameters"), tmp_path, **given)
 
 
 def test_folders_of_photos_that_are_not_there_or_hold_only_hidden_files(refused, training, tmp_path):

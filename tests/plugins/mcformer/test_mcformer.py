@@ -361,3 +361,15 @@ def test_weighted_pooling_begins_as_the_mean_and_learns_where_to_look():
     # A picture twice as long, of the same content, tells the same kernel but for the seam.
     long = torch.cat([x, x], dim=-1)
     assert (weighted(long) - weighted(x)).abs().sum(dim=(1, 2)).max().item() < 0.05
+
+
+def test_an_estimator_that_reads_the_measurement_alone_says_the_same_at_every_step():
+    """Whatever the noisy image and its noise; one that reads both follows them. On a grid of its own, too."""
+    for reads, unshuffle in (("measurement", None), ("measurement", 2), ("both", 2)):
+        prior = alive(residual(network={"estimator": {"channels": 8, "reads": reads, "unshuffle": unshuffle}}))
+        x_t, t, condition = inputs()
+        with torch.no_grad():
+            read, found = prior.estimate(condition), prior.predict(x_t, t, condition).parameters
+            same = [torch.equal(a, b) for a, b in zip(read, found, strict=True)]
+        assert all(same) is (reads == "measurement")
+        torch.testing.assert_close(read[0], found[0], atol=1e-3, rtol=0)  # its noisy image is all noise
