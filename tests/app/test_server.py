@@ -384,7 +384,9 @@ def test_stop_stops_at_once_and_the_next_goes_on(serve, two_recipes):
     path.write_text(path.read_text().replace("steps: 3", "steps: 900"))
     page = serve()
     long, next_one = page.order(png(), task="shake"), page.order(png())
-    while page.ask("GET", long).json["step"] < 2:
+    page.until(long, "working")
+    while (status := page.ask("GET", long).json)["step"] < 2:
+        assert status["state"] == "working", status
         time.sleep(0.01)
     began = time.monotonic()
     page.ask("POST", f"{long}/stop")
