@@ -10,6 +10,7 @@ apart.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Annotated
 
 import torch
@@ -30,6 +31,7 @@ _JUDGED = 0.1  # of ``edge_cost``, when kernels are compared
 _FAMILIAR = 0.015  # noise on [0, 1] up to which the settings hold as they are
 _FAINT = 1e-3  # a difference on [0, 1] below this is no edge: splitting leaves crumbs
 _ISLAND = 0.1  # of the kernel's mass: smaller parts that stand apart are noise
+_SHORT = 32  # pixels: a transform of such lines rounds otherwise in a batch
 _RINGING = 0.02  # of a kernel's largest value: what moving it by a part of a pixel leaves around it
 
 
@@ -55,11 +57,12 @@ def coarse_to_fine(y: Tensor, size: int, settings: CoarseToFine) -> list[Tensor]
 
     Their mass is in the middle.
     """
-    return [_search(y, size, settings, floor) for floor in settings.floors]
+    return list(_searched(y, size, settings)) if settings.floors else []
 
 
 def photo_cost(y: Tensor, kernel: Tensor, settings: CoarseToFine) -> Tensor:
-    """What photos ``(B, 3, H, W)`` cost under kernels ``(B, K, K)``: ``(B,)``, a squared difference on [0, 1] a pixel.
+    """What photos ``(B, 3, H, W)`` cost under kernels ``(..., B, K, K)``: ``(..., B)``, a squared difference on [0, 1]
+    a pixel.
 
     That is ``min ||y - k * x||^2 + cost ||grad x||_0`` within the photo, both terms of the search's own. A kernel that
     is wrong needs more edges to say the same, or leaves more unsaid.
@@ -73,21 +76,24 @@ def _noisier(y: Tensor) -> Tensor:
     return (noise_level(y) / _FAMILIAR).square().clamp_min(1).view(-1, 1, 1).double().cpu()
 
 
-def _search(y: Tensor, size: int, settings: CoarseToFine, floor: float) -> Tensor:
+def _searched(y: Tensor, size: int, settings: CoarseToFine) -> Tensor:
+    """All searches side by side, ``(floors, B, size, size)``: on small copies most time goes into calls, not pixels."""
     grey, noisier = y.float().mean(1), _noisier(y)
     height, width = grey.shape[-2:]
     ridge, cost = settings.ridge * height * width * noisier, settings.edge_cost * noisier
-    kernel = None
+    count = len(settings.floors)
+    floors = grey.new_tensor(settings.floors).repeat_interleave(len(y)).view(-1, 1, 1)
+    kernels = _line(_SMALLEST, grey).repeat(count, 1, 1)  # floors and photos in one dimension
     for side in _sides(size):
         small = _resized(grey, (max(side, round(height * side / size)), max(side, round(width * side / size))))
         photo = _Photo(small, side)
-        kernel = _line(side, grey) if kernel is None else _normal(_resized(kernel, (side, side)))
+        kernels = _normal(_resized(kernels, (side, side)))
         for _ in range(settings.rounds):
-            picture = photo.few_edges(kernel, cost)
-            kernel = _centred(_without_islands(_normal(photo.kernel(picture, ridge), floor)))
+            picture = photo.few_edges(kernels.unflatten(0, (count, -1)), cost)
+            found = photo.kernel(picture, ridge).flatten(0, 1)
+            kernels = _centred(_without_islands(_normal(found, floors)))
             cost = (cost * _DECAY).clamp_min(_CHEAPEST)
-    assert kernel is not None  # there is at least one side
-    return _in_the_middle(kernel)
+    return torch.cat([_in_the_middle(one[None]) for one in kernels]).unflatten(0, (count, -1))
 
 
 def _sides(size: int) -> list[int]:
@@ -124,60 +130,93 @@ class _Photo:
         padded = pad_border(grey - mean, side, "replicate")
         fade = taper(height + 2 * side, side, grey)[:, None] * taper(width + 2 * side, side, grey)
         self.values = self._placed(padded * fade)
-        self.spectrum = torch.fft.rfft2(self.values)
+        self.spectrum = _spectrum(self.values)
         inside = taper(height, side // 2, grey)[:, None] * taper(width, side // 2, grey)
         self.window = self._placed(F.pad(inside, (side, side, side, side)))
         self.power = gradient_power(self.size, grey)
-        self.edges = [torch.fft.rfft2(_difference(self.values, dim) * self.window) for dim in (-2, -1)]
+        self.edges = [_spectrum(_difference(self.values, dim) * self.window) for dim in (-2, -1)]
 
     def _placed(self, x: Tensor) -> Tensor:
         return F.pad(x, (0, self.size[1] - x.shape[-1], 0, self.size[0] - x.shape[-2]))
 
+    def _response(self, kernel: Tensor) -> Tensor:
+        return _each(lambda kernel: transfer(kernel, self.size), kernel)
+
+    def _picture(self, spectrum: Tensor) -> Tensor:
+        def alone(one: Tensor) -> Tensor:
+            return torch.fft.irfft2(one, s=self.size)
+
+        return alone(spectrum) if min(self.size) > _SHORT else _each(alone, spectrum)
+
     def few_edges(self, kernel: Tensor, cost: Tensor) -> Tensor:
         """``argmin ||y - k * x||^2 + cost ||grad x||_0``, by half-quadratic splitting from ``2 cost`` on."""
-        response = transfer(kernel, self.size)
-        fitted, energy = response.conj() * self.spectrum, response.abs().square()
+        response = self._response(kernel)
+        fitted, energy = _correlated(response, self.spectrum), _power(response)
         picture, weight = self.values, 2 * cost
         while bool((going := weight < _STEEPEST).any()):
             pull, least = weight.to(picture), (cost / weight).to(picture)
             rows, cols = (_difference(picture, dim) for dim in (-2, -1))
-            kept = rows.square() + cols.square() >= least
-            edges = _difference_adjoint(rows * kept, -2) + _difference_adjoint(cols * kept, -1)
-            spectrum = (fitted + pull * torch.fft.rfft2(edges)) / (energy + pull * self.power + 1e-12)
-            picture = torch.where(going.to(picture.device), torch.fft.irfft2(spectrum, s=self.size), picture)
+            kept = (rows.square().add_(cols.square()) >= least).to(picture)
+            edges = _difference_adjoint(rows.mul_(kept), -2).add_(_difference_adjoint(cols.mul_(kept), -1))
+            spectrum = (fitted + _spectrum(edges).mul_(pull)).div_((energy + pull * self.power).add_(1e-12))
+            found = self._picture(spectrum)
+            picture = found if bool(going.all()) else torch.where(going.to(picture.device), found, picture)
             weight = _STEEPER * weight
         return picture
 
     def cost(self, kernel: Tensor, cost: Tensor) -> Tensor:
-        """``||y - k * x||^2 + cost ||grad x||_0`` at that picture, a pixel of the photo: ``(B,)``."""
+        """``||y - k * x||^2 + cost ||grad x||_0`` at that picture, a pixel of the photo: ``(..., B)``."""
         picture = self.few_edges(kernel, cost)
-        said = torch.fft.irfft2(transfer(kernel, self.size) * torch.fft.rfft2(picture), s=self.size)
+        said = self._picture(_each(torch.mul, self._response(kernel), _spectrum(picture)))
         rows, cols = (_difference(picture, dim) for dim in (-2, -1))
         edges = rows.square() + cols.square() > _FAINT**2
         each = (self.values - said).square() + cost.to(picture) * edges
         return (each * self.window).sum((-2, -1)) / self.window.sum()
 
     def kernel(self, picture: Tensor, ridge: Tensor) -> Tensor:
-        """``argmin ||grad y - k * grad x||^2 + ridge ||k||^2`` within the photo, cut to ``(B, side, side)``."""
+        """``argmin ||grad y - k * grad x||^2 + ridge ||k||^2`` within the photo, cut to ``(..., B, side, side)``."""
         above, below = torch.zeros_like(self.spectrum), ridge.to(picture)
         for dim, edges in zip((-2, -1), self.edges, strict=True):
-            found = torch.fft.rfft2(_difference(picture, dim) * self.window)
-            above, below = above + found.conj() * edges, below + found.abs().square()
+            found = _spectrum(_difference(picture, dim) * self.window)
+            above, below = above + _correlated(found, edges), below + _power(found)
         half = self.side // 2
-        around = torch.fft.irfft2(above / below, s=self.size).roll((half, half), (-2, -1))
+        around = self._picture(above / below).roll((half, half), (-2, -1))
         return around[..., : self.side, : self.side]
 
 
 def _difference(x: Tensor, dim: int) -> Tensor:
     """Each pixel's difference to the next, around the border."""
-    return x.roll(-1, dim) - x
+    return x.roll(-1, dim).sub_(x)
 
 
 def _difference_adjoint(x: Tensor, dim: int) -> Tensor:
-    return x.roll(1, dim) - x
+    return x.roll(1, dim).sub_(x)
 
 
-def _normal(kernel: Tensor, floor: float = 0.0) -> Tensor:
+# One picture, a search's or a photo's, must not depend on its neighbours, not by the last bit, of which a search makes
+# another kernel. A complex product rounds otherwise at the end of an array, and a short transform in a batch.
+
+
+def _each(made: Callable[..., Tensor], *images: Tensor) -> Tensor:
+    """``made`` of pictures ``(..., H, W)``, each by itself."""
+    whole = torch.broadcast_tensors(*images)
+    singles = zip(*(one.flatten(0, -3) for one in whole), strict=True)
+    return torch.stack([made(*single) for single in singles]).unflatten(0, whole[0].shape[:-2])
+
+
+def _spectrum(x: Tensor) -> Tensor:
+    return torch.fft.rfft2(x) if min(x.shape[-2:]) > _SHORT else _each(torch.fft.rfft2, x)
+
+
+def _correlated(a: Tensor, b: Tensor) -> Tensor:
+    return _each(lambda a, b: a.conj() * b, a, b)
+
+
+def _power(x: Tensor) -> Tensor:
+    return _each(lambda x: x.abs().square(), x)
+
+
+def _normal(kernel: Tensor, floor: float | Tensor = 0.0) -> Tensor:
     """Of unit sum, and nothing below ``floor`` of its largest value; a kernel of nothing is a point."""
     kernel = kernel.clamp_min(0)
     kernel = kernel * (kernel >= floor * kernel.amax((-2, -1), keepdim=True))

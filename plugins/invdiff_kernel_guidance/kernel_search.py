@@ -51,9 +51,10 @@ class KernelSearch(Guidance[KernelSearchSettings]):
                 kernels = [own, *kernels]
             if not kernels:
                 raise RecipeError("kernel_search: this prior estimates no kernel: name a floor to search with")
-            costs = torch.stack([photo_cost(y, kernel, search) for kernel in kernels])
+            several = torch.stack(kernels)
+            costs = photo_cost(y, several, search)
         problem.remarks[:] = [_compared(each, own is not None) for each in costs.T.tolist()]
-        return torch.stack(kernels)[costs.argmin(0), torch.arange(len(y))]
+        return several[costs.argmin(0), torch.arange(len(y))]
 
     def refine(self, step: Step) -> Estimate:
         return Estimate(step.x0, step.theta if step.before is None else step.before)

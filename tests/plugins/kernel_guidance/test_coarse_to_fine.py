@@ -130,6 +130,17 @@ def test_a_photo_alone_as_in_a_batch():
         assert float(photo_cost(y[i : i + 1], alone[0], settings)) == pytest.approx(float(costs[i]), rel=1e-3)
 
 
+@pytest.mark.parametrize("shape", [(61, 47), (50, 16)])
+def test_a_search_beside_others_finds_what_it_finds_alone(shape):
+    y = shaken(motion_kernel(9, 0.5, gen(2))[0], 64)[..., : shape[0], : shape[1]]
+    floors = [0.05, 0.1, 0.15]
+    together = coarse_to_fine(y, 9, CoarseToFine(floors=floors))
+    for floor, found in zip(floors, together, strict=True):
+        assert torch.allclose(coarse_to_fine(y, 9, CoarseToFine(floors=[floor]))[0], found, atol=1e-6)
+    costs = photo_cost(y, torch.stack(together), CoarseToFine())
+    assert torch.allclose(costs[:, 0], torch.cat([photo_cost(y, k, CoarseToFine()) for k in together]), rtol=1e-5)
+
+
 def test_sides_are_odd_and_rise_by_about_the_root_of_two():
     for size in (1, 3, 5, 7, 31, 61):
         sides = _sides(size)
