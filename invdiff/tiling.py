@@ -32,6 +32,10 @@ class TiledPrior(PriorNet):
         self.tile = blocks * self.spec.multiple
         self.overlap = min(overlap, self.tile // 2)
 
+    def estimate(self, condition: Tensor) -> Tensor | None:
+        whole = max(condition.shape[-2:]) <= self.tile
+        return self.inner.estimate(condition) if whole else super().estimate(condition)
+
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor, told: Tensor | None = None) -> Output:
         more = () if told is None else (told,)
         sides = x_t.shape[-2:]

@@ -255,6 +255,20 @@ def test_parameters_are_the_tiles_mean():
 # --- memory ------------------------------------------------------------------------------------------
 
 
+def test_what_a_prior_estimates_of_a_small_image_is_its_own():
+    class Own(Pointwise):
+        def estimate(self, condition):
+            return condition.mean((1, 2, 3))[:, None]
+
+    prior = Own(parameters=lambda x: x.amax((1, 2, 3))[:, None])
+    prior.spec = replace(prior.spec, parameter_shape=(1,))
+    tiled = TiledPrior(prior, 16, 4)
+    small, large = rand(1, 3, 16, 12), rand(1, 3, 20, 16)
+    assert torch.equal(tiled.estimate(small), prior.estimate(small))
+    pure = torch.randn(3, 20, 16, generator=torch.Generator().manual_seed(0)).double()[None]
+    assert torch.equal(tiled.estimate(large), tiled(pure, torch.tensor([39]), large).parameters)
+
+
 def test_each_tile_is_computed_again():
     """Where gradients are tracked only inputs are kept: every tile is shown twice, forward and on the way back."""
     prior = Pointwise()

@@ -129,6 +129,43 @@ def test_the_kernel_is_read_from_the_condition_alone():
     assert float((other.earlier[0] - plain.earlier[0]).abs().max()) > 1e-4
 
 
+def test_its_own_estimate_is_that_beside_any_picture():
+    prior = build()
+    x, t, condition = inputs()
+    assert torch.allclose(prior.estimate(condition), prior.predict(x, t, condition).parameters, atol=1e-7)
+    joint = build(estimator={"channels": 8})  # reads the noisy picture as well
+    pure = torch.randn(3, 32, 48, generator=gen()).expand_as(condition)
+    wanted = joint.predict(pure, torch.full((3,), 999), condition).parameters
+    assert torch.equal(joint.estimate(condition), wanted)
+
+
+def test_frozen_it_reads_a_measurement_once(monkeypatch):
+    prior, read = build().requires_grad_(False), []
+    reading = SpectralStage.forward
+    monkeypatch.setattr(SpectralStage, "forward", lambda self, *a: read.append(self) or reading(self, *a))
+    x, t, condition = inputs()
+    first = prior(x, t, condition).parameters
+    assert torch.equal(prior(2 * x, t, condition.clone()).parameters, first)
+    assert len(read) == 2  # both stages, once
+    prior.estimate(condition).zero_()  # what one has been given is his own
+    assert torch.equal(prior.estimate(condition), first)
+    assert not torch.equal(prior.estimate(condition.flip(-1)), first)
+    assert len(read) == 4
+    with torch.no_grad():
+        prior.network.estimator.second.clean[-1].weight.mul_(-5)
+    assert not torch.equal(prior.estimate(condition), first)
+
+
+def test_while_it_learns_nothing_is_kept(monkeypatch):
+    prior, read = build(), []
+    reading = SpectralStage.forward
+    monkeypatch.setattr(SpectralStage, "forward", lambda self, *a: read.append(self) or reading(self, *a))
+    condition = inputs()[2]
+    assert prior.estimate(condition).requires_grad
+    assert prior.estimate(condition).requires_grad
+    assert len(read) == 4
+
+
 def test_an_image_does_not_depend_on_its_neighbours():
     prior, (x_t, t, condition) = build(), inputs()
     torch.nn.init.normal_(prior.network.head.weight, std=0.1, generator=gen())  # zero at first, which hides faults
