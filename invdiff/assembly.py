@@ -16,10 +16,11 @@ from .components.discovery import registry
 from .components.hub import weights_of
 from .components.weights import find_weights, take_over
 from .components.weights import load_prior as read_prior
-from .errors import MissingWeightsError, RecipeError, WeightsError
+from .errors import InvdiffError, MissingWeightsError, RecipeError, WeightsError
 from .fit import MisfitError, check_fit, check_sampler
 from .metrics.cost import Cost, cost
-from .pipeline import Pipeline, choose_device, tiled
+from .metrics.limits import Limits
+from .pipeline import Instead, Pipeline, choose_device, tiled
 from .prior import PriorNet
 from .recipe.bundled import find_recipe
 from .recipe.recipe import Recipe, load_recipe
@@ -50,10 +51,11 @@ def read(recipe: str | os.PathLike[str], overrides: Sequence[str | Change] = (),
 
 
 @torch.inference_mode(False)  # the loop takes gradients through the weights, wherever it is called
-def assemble(recipe: Recipe, device: str = "auto") -> Pipeline:
+def assemble(recipe: Recipe, device: str = "auto", *, choose: bool = True) -> Pipeline:
     """The pipeline of a recipe whose prior names its weights, or needs none.
 
-    Its ``identity`` holds every setting that is in force.
+    Its ``identity`` holds every setting that is in force. With ``choose`` the recipe that it names ``instead`` stands
+    beside it, for photos that ask for that one.
     """
     part = recipe.prior
     if part.component.weighted and part.weights is None:
@@ -71,7 +73,32 @@ def assemble(recipe: Recipe, device: str = "auto") -> Pipeline:
             seed=recipe.seed,
             device=device,
             identity={**recipe.resolved(), "prior": _identity_of(recipe, prior)},
+            instead=_instead_of(recipe, device) if choose else None,
         )
+
+
+def _instead_of(recipe: Recipe, device: str) -> Instead | None:
+    """The recipe that some photos are restored with instead, read and checked; its prior waits until a photo asks.
+
+    Changes to this recipe change that one too. One of the prior or of a guidance speaks of this recipe's own: then
+    every photo is restored with it.
+    """
+    named, changes = recipe.instead, recipe.source.overridden
+    if named is None or any(key[0] in ("prior", "guidance") for key in changes):
+        return None
+    place = recipe.where("instead.recipe")
+    path = recipe.path.parent / named.recipe
+    try:
+        other = read(path, [change for key, change in changes.items() if key[0] not in ("name", "instead")])
+    except InvdiffError as error:
+        raise RecipeError(f"{place}: {error}") from None
+    if other.instead is not None:
+        raise RecipeError(f"{place}: {path} names another one in its turn; name that")
+    ours, theirs = build(recipe.degradation), build(other.degradation)
+    if (theirs.scale, theirs.parameters) != (ours.scale, ours.parameters):
+        raise RecipeError(f"{place}: {path} has an operator of another scale, or with other parameters")
+    limits = Limits(named.noise, named.quality)
+    return Instead(limits, lambda: assemble(other, device, choose=False))
 
 
 def _prior_of(recipe: Recipe) -> PriorNet:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,10 @@ from .fit import check_fit, check_guidance, check_sampler
 from .guidance import Guidance, Known, Problem
 from .io.jpeg import Jpeg
 from .io.notebook import Bar
-from .io.pictures import Photo, from_array, from_pil
+from .io.pictures import Photo, photo_of
 from .method import Restoration, TracedStep
 from .metrics.draws import Draws
+from .metrics.limits import Limits
 from .metrics.picture import rms
 from .metrics.words import findings_of
 from .prior import PriorNet
@@ -67,6 +69,18 @@ class _Watch:
             self.callback(record)
 
 
+@dataclass(frozen=True)
+class Instead:
+    """Another pipeline, for photos beyond what a first one's prior can take; it is made when one comes."""
+
+    limits: Limits
+    make: Callable[[], Pipeline]
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        return self.make()
+
+
 class Pipeline:
     """Restores what one degradation made, with one prior.
 
@@ -77,8 +91,8 @@ class Pipeline:
 
     ``prior`` moves to ``device`` (``auto`` is CUDA, then MPS, then the CPU), and is put in evaluation mode and
     frozen. ``seed`` is that of all random numbers. ``identity`` is plain data that says what results follow from,
-    for reports: :func:`invdiff.load` puts the recipe's settings there. Raises ``MisfitError`` for parts that
-    do not go together.
+    for reports: :func:`invdiff.load` puts the recipe's settings there. ``instead`` is another pipeline, with the same
+    operator, for photos beyond some limits. Raises ``MisfitError`` for parts that do not go together.
     """
 
     def __init__(
@@ -91,8 +105,9 @@ class Pipeline:
         seed: int = 0,
         device: str | torch.device = "auto",
         identity: Mapping[str, Any] | None = None,
+        instead: Instead | None = None,
     ) -> None:
-        self.degradation, self.guidance, self.seed = degradation, list(guidance), seed
+        self.degradation, self.guidance, self.seed, self.instead = degradation, list(guidance), seed, instead
         self.sampler = SamplerSettings() if sampler is None else sampler
         self.identity = dict(identity or {})
         check_fit(prior, degradation)
@@ -137,9 +152,15 @@ class Pipeline:
         ``uncertainty`` says how far they lie apart. The first is the one that is drawn alone.
 
         Images are restored one by one, each with noise seeded by the pipeline's seed and its own content: the
-        result does not depend on batch, order or process.
+        result does not depend on batch, order or process. Where the pipeline has another one beside it (``instead``
+        in a recipe), a picture beyond its limits goes there; tensors are measurements, and stay, as do several draws.
         """
         self.check_samples(samples)
+        why = "" if samples > 1 or isinstance(image, Tensor) else self._beyond(photo_of(image))
+        if self.instead is not None and why:
+            told: dict[str, Any] = {"kernel": kernel, "parameters": parameters, "truth": truth}
+            found = self.instead.pipeline.restore(image, **told, callback=callback, trace=trace, progress=progress)
+            return _chosen(found, f"chosen rather than {self.identity.get('name', 'another')} for {why}")
         known = _Known(self._told(kernel, parameters), truth, draws=samples)
         images = len(image) if isinstance(image, Tensor) and image.ndim == 4 else 1
         if trace and images > 1:
@@ -151,6 +172,17 @@ class Pipeline:
             found = self._restore_any(image, known, _Watch(callback, bar, traced))
         found.before, found.trace = image, traced or ()
         return found
+
+    def fitting(self, photo: Photo) -> Pipeline:
+        """The pipeline that :meth:`restore` takes a photo through: this one, or the other that is there instead."""
+        return self.instead.pipeline if self.instead is not None and self._beyond(photo) else self
+
+    def _beyond(self, photo: Photo) -> str:
+        """What of a photo asks for the other pipeline, in words; as bright as a prior would be shown it."""
+        if self.instead is None or not photo.pixels.numel():
+            return ""
+        y = photo.shown()
+        return self.instead.limits.passed_by(self._gain(y) * y, photo.jpeg)
 
     def check_samples(self, samples: int) -> None:
         """Refuse to draw several times what is the same each time; raises :class:`InvdiffError`."""
@@ -165,14 +197,7 @@ class Pipeline:
     def _restore_any(self, image: Any, known: _Known, watch: _Watch) -> Restoration:
         if isinstance(image, Tensor):
             return self._restore_tensor(image, known, watch)
-        if isinstance(image, Image.Image):
-            photo = from_pil(image)
-        elif isinstance(image, np.ndarray):
-            photo = from_array(image)
-        elif isinstance(image, Photo):
-            photo = image
-        else:
-            raise ImageError(f"restore takes a PIL image, an array or a tensor, got {type(image).__name__}")
+        photo = photo_of(image)
         found = self._restore(photo.shown(), replace(known, jpeg=photo.jpeg), watch)
         restored = photo.restored(found.image)
         if isinstance(image, Image.Image):
@@ -304,6 +329,13 @@ class Pipeline:
                 difference = measured - self.degradation.apply(x, theta)
             residual = float(difference.double().square().mean().sqrt().cpu())
         return TracedStep(self.degradation.frame(x)[0].cpu(), None if theta is None else theta[0].cpu(), residual)
+
+
+def _chosen(found: Restoration, why: str) -> Restoration:
+    """A result, whose words also say why it was restored so."""
+    if found.findings is not None:
+        found.findings = replace(found.findings, done=f"{found.findings.done}; {why}")
+    return found
 
 
 def _refuse_no_image(y: Tensor) -> None:

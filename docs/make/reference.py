@@ -23,7 +23,7 @@ from invdiff.cli import main
 from invdiff.components.discovery import registry
 from invdiff.components.registry import ROLES
 from invdiff.metrics.catalogue import FID, METRICS, RESIDUAL
-from invdiff.recipe.recipe import InputSettings, Skeleton
+from invdiff.recipe.recipe import InputSettings, InsteadSettings, Skeleton
 from invdiff.sampler import SamplerSettings
 from invdiff.training.settings import TrainSettings
 
@@ -33,7 +33,7 @@ OURS = (
     "invdiff",
     *("blindsr", "motion", "mcformer", "kernel_guidance", "baselines", "rivals", "tv", "diffusers", "srmd", "adm"),
 )
-NESTED_ELSEWHERE = {"degradation", "prior", "guidance", "sampler", "input", "train"}
+NESTED_ELSEWHERE = {"degradation", "prior", "guidance", "sampler", "input", "train", "instead"}
 
 
 def page() -> str:
@@ -48,6 +48,7 @@ def page() -> str:
         "### `sampler`\n\n" + settings(SamplerSettings),
         "### `input`\n\n" + settings(InputSettings),
         "### `train`\n\n" + settings(TrainSettings),
+        "### `instead`\n\n" + settings(InsteadSettings),
         "## Components\n",
     ]
     found = registry()

@@ -56,8 +56,9 @@ def work_on(order: Order, device: str) -> None:
     """
     pipeline = order.task.pipeline(order.dial, device)
     photo = load(order.source)
-    operator = pipeline.degradation
-    order.steps = pipeline.sampler.steps
+    walked = pipeline.fitting(photo)
+    operator = walked.degradation
+    order.steps = walked.sampler.steps
 
     def on_step(record: StepRecord) -> None:
         order.show("after", view_of(photo.restored(operator.frame(record.x0)[0]), _PREVIEW, 85))
@@ -71,7 +72,7 @@ def work_on(order: Order, device: str) -> None:
 
     job = Job(order.stem, order.name, order.source)
     run = Run(pipeline, [job], order.folder, RunOptions(), recipe=order.task.recipe)
-    with Stoppable(order.stop), _parts(pipeline.prior, on_part):
+    with Stoppable(order.stop), _parts(walked.prior, on_part):
         run.run(watch=on_step)
     (outcome,) = run.outcomes
     if outcome.failed:

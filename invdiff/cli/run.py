@@ -77,7 +77,6 @@ def run(
 
     deterministic()
     found = read(recipe, common.overrides, common.seed)
-    pipeline = assemble(found, common.device)
     folder = output if output is not None else Path("runs") / found.name
     named = [*inputs, *photos]
     if not named and found.input.sample is None:
@@ -87,6 +86,7 @@ def run(
     if folder.is_dir() and any(place.exists() and place.samefile(folder) for place in read_from):
         raise InvdiffError(f"{folder}: the output folder is an input folder; choose another with -o")
     synthesize = synthesize or (found.input.synthesize and not named)
+    pipeline = assemble(found, common.device, choose=not synthesize)  # how what is made here came about is known
     for option, given in (("--reference", reference), ("--kernel", kernel)):
         if synthesize and given is not None:
             raise InvdiffError(f"{option} goes with degraded inputs, --synthesize with clean ones: give one of them")

@@ -32,7 +32,8 @@ def save_pretrained(
     """Write a recipe (a path or a bundled name) with its weights and a model card into a folder that stands alone.
 
     ``card`` is Markdown for the card: what the prior was trained on, and where it fails; without it, the text beside
-    the weights, where there is one. Files that a recipe names besides, such as measured kernels, are not taken along.
+    the weights, where there is one. Files that a recipe names besides, such as measured kernels or the recipe that some
+    photos are restored with ``instead``, are not taken along.
     """
     found, place = read(recipe, overrides), make_folder(Path(folder))
     weights = None if found.prior.weights is None else find_weights(found.prior.weights, registry())
@@ -90,7 +91,7 @@ def from_pretrained(
 
 def _text(recipe: Recipe) -> str:
     """The recipe with every setting in it, so that it extends nothing and no default can change it."""
-    data = {name: value for name, value in recipe.resolved().items() if name != "train"}
+    data = {name: value for name, value in recipe.resolved().items() if name not in ("train", "instead")}
     if recipe.prior.weights is not None:  # which bring the prior's settings with them
         data["prior"] = {"kind": recipe.prior.component.kind, "weights": WEIGHTS}
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)

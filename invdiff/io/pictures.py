@@ -166,6 +166,17 @@ def from_pil(picture: Image.Image) -> Photo:
     return replace(upright, metadata=_metadata_of(picture), jpeg=Jpeg.of(picture))
 
 
+def photo_of(image: Any) -> Photo:
+    """A photo from a PIL image or an array; one as it is."""
+    if isinstance(image, Image.Image):
+        return from_pil(image)
+    if isinstance(image, np.ndarray):
+        return from_array(image)
+    if isinstance(image, Photo):
+        return image
+    raise ImageError(f"restore takes a PIL image, an array or a tensor, got {type(image).__name__}")
+
+
 def _metadata_of(picture: Image.Image) -> Metadata:
     """What a result takes over; whatever of it is damaged is left out."""
     icc, dpi = picture.info.get("icc_profile"), picture.info.get("dpi")

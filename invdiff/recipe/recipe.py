@@ -13,7 +13,7 @@ from pydantic import Field
 from ..components.registry import Component, Part, Registry, Role
 from ..errors import PluginError, RecipeError, suggest
 from ..sampler import SamplerSettings
-from ..settings import Int, Settings
+from ..settings import Float, Int, Settings
 from ..training.settings import TrainSettings
 from .source import Change, Key, Source, key_of
 
@@ -29,6 +29,17 @@ class InputSettings(Settings):
     """Inputs are clean: degrade them first, and measure the result against them."""
 
 
+class InsteadSettings(Settings):
+    """Another recipe, for photos that are too noisy or too compressed for this one's prior."""
+
+    recipe: str
+    """The other recipe: a path relative to this one's."""
+    noise: Annotated[Float, Field(ge=0)]
+    """From which noise in the photo's colours on, its standard deviation on [0, 1]."""
+    quality: Annotated[Int, Field(ge=0, le=100)]
+    """From which quality of its JPEG down, by the file's own tables."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A whole recipe, validated; nothing is built yet."""
@@ -42,6 +53,7 @@ class Recipe:
     sampler: SamplerSettings
     input: InputSettings
     train: TrainSettings | None
+    instead: InsteadSettings | None
     source: Source
 
     def where(self, name: str) -> str:
@@ -63,6 +75,7 @@ class Recipe:
             "sampler": self.sampler.model_dump(mode="json"),
             "input": self.input.model_dump(mode="json"),
             "train": self.train.model_dump(mode="json") if self.train else None,
+            "instead": self.instead.model_dump(mode="json") if self.instead else None,
         }
 
 
@@ -85,6 +98,8 @@ class Skeleton(Settings):
     """Where pictures come from when the command line names none."""
     train: dict[str, Any] | None = None
     """How the prior is trained: for ``invdiff train``."""
+    instead: dict[str, Any] | None = None
+    """Another recipe for some photos; a recipe that ``extends`` this one does not take it over."""
 
 
 def load_recipe(path: str | os.PathLike[str], registry: Registry, overrides: Sequence[str | Change] = ()) -> Recipe:
@@ -119,6 +134,7 @@ def load_recipe(path: str | os.PathLike[str], registry: Registry, overrides: Seq
         sampler=source.validate(SamplerSettings, skeleton.sampler, ("sampler",)),
         input=source.validate(InputSettings, skeleton.input, ("input",)),
         train=None if skeleton.train is None else source.validate(TrainSettings, skeleton.train, ("train",)),
+        instead=None if skeleton.instead is None else source.validate(InsteadSettings, skeleton.instead, ("instead",)),
         source=source,
     )
 

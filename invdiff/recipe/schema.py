@@ -11,7 +11,7 @@ from ..components.registry import Component, Registry, Role
 from ..sampler import SamplerSettings
 from ..settings import Settings
 from ..training.settings import TrainSettings
-from .recipe import InputSettings, Skeleton
+from .recipe import InputSettings, InsteadSettings, Skeleton
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -51,6 +51,7 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
         "sampler": refer("sampler", SamplerSettings),
         "input": refer("input", InputSettings),
         "train": {"anyOf": [refer("train", TrainSettings), {"type": "null"}]},
+        "instead": {"anyOf": [refer("instead", InsteadSettings), {"type": "null"}]},
     }
     for name, block in blocks.items():
         whole["properties"][name] = {"description": whole["properties"][name]["description"], **block}

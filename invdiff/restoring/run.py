@@ -19,6 +19,7 @@ from ..errors import ImageError, InvdiffError, explained
 from ..io.atomic import make_folder
 from ..io.decoding import load
 from ..io.pictures import Photo, eight_bit, sample_photo, save_png
+from ..io.plain import plain_data
 from ..io.progress import Event, Tell, nobody
 from ..metrics.lpips import LPIPS
 from ..metrics.result import border_of
@@ -165,7 +166,8 @@ class Run:
 
     def _one(self, job: Job, on_step: Any) -> Outcome:
         measurement = self._measurement(job)
-        key = self._key(measurement)
+        pipeline = self.pipeline if self.options.samples > 1 else self.pipeline.fitting(measurement.photo)
+        key = self._key(measurement, pipeline)
         known = self.entries.get(job.stem)
         if known is not None and known.get("key") == key and not self.options.force:
             files = known.get("files")
@@ -181,7 +183,7 @@ class Run:
         )
         seconds = time.monotonic() - started
         result = Result(
-            self.pipeline.degradation,
+            pipeline.degradation,
             measurement.photo,
             found.image,
             found.parameters,
@@ -201,12 +203,13 @@ class Run:
                 "output": output,
                 "key": key,
                 "seconds": round(seconds, 2),
-                "steps": self.pipeline.sampler.steps,
+                "steps": pipeline.sampler.steps,
                 "evaluations": found.evaluations,
                 "residual": found.residual,
                 **entry_of(result, networks),
                 "certificate": certificate(result, (self.folder / output).read_bytes()),
                 "files": files,
+                **({} if pipeline is self.pipeline else {"settings": plain_data(pipeline.identity)}),
             }
         )
 
@@ -235,9 +238,9 @@ class Run:
             )
         return clean[:, : size[0], : size[1]]
 
-    def _key(self, measurement: Measurement) -> str:
+    def _key(self, measurement: Measurement, pipeline: Pipeline) -> str:
         """What a result follows from: settings, seed, pixels, a kernel that is told, and what it was measured by."""
-        identity = self.pipeline.identity
+        identity = pipeline.identity
         settings = {name: identity.get(name) for name in ("seed", "degradation", "prior", "guidance", "sampler")}
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         truth = measurement.clean if measurement.scene is None else measurement.scene
