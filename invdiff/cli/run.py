@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 @click.option("--kernel", type=PLACE, help="File with the blur's kernel, if it is known.")
 @click.option("--lpips", type=PLACE, help="Folder with LPIPS weights; adds that metric.")
 @click.option("--samples", type=click.IntRange(1), default=1, help="Draw so often: the mean, and how sure it is.")
+@click.option("--scale", type=click.IntRange(1), help="Also write <name>.x1.png, the photo's size, or .x2.png.")
 @click.option("--preview", is_flag=True, help="Show each step in <name>.preview.png until the picture is done.")
 @click.option("--force", is_flag=True, help="Restore again what is already done.")
 @common_options
@@ -61,6 +62,7 @@ def run(
     kernel: Path | None,
     lpips: Path | None,
     samples: int,
+    scale: int | None,
     preview: bool,
     force: bool,
 ) -> None:
@@ -100,6 +102,7 @@ def run(
         kernel=None if kernel is None else _kernel(kernel, pipeline.degradation),
         lpips=LPIPS(lpips) if lpips else None,
         samples=samples,
+        shrink=scale,
         force=force,
         preview=preview,
         debug=common.debug,

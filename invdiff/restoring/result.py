@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import metrics
+from ..blur import downsample_bicubic
 from ..degradation import BoxSpace, Degradation, KernelSpace
 from ..io.pictures import Photo, save_png
 from ..io.sheets import comparison, save_kernel, uncertainty_picture
@@ -103,8 +104,11 @@ def certificate(result: Result, written: bytes) -> dict[str, Any] | None:
     }
 
 
-def save(result: Result, folder: Path, stem: str) -> list[str]:
-    """Write the files of one picture, the picture itself last, and return their names."""
+def save(result: Result, folder: Path, stem: str, shrink: int | None = None) -> list[str]:
+    """Write the files of one picture, the picture itself last, and return their names.
+
+    ``shrink`` adds the result at so many times the photo's size, by antialiased bicubic downsampling.
+    """
     suffixes = [".png", ".compare.png"]
     has_kernel = isinstance(result.operator.parameters, KernelSpace)
     kernel, true_kernel = (result.estimate, result.truth) if has_kernel else (None, None)
@@ -118,6 +122,11 @@ def save(result: Result, folder: Path, stem: str) -> list[str]:
     if result.uncertainty is not None:
         save_png(uncertainty_picture(result.uncertainty)[0], folder / f"{stem}.uncertainty.png")
         suffixes.append(".uncertainty.png")
+    if shrink is not None:
+        smaller = downsample_bicubic(result.restored.pixels, result.operator.scale // shrink)
+        shrunk = result.restored.restored(smaller)
+        save_png(shrunk.to_array(), folder / f"{stem}.x{shrink}.png", shrunk.metadata)
+        suffixes.append(f".x{shrink}.png")
     save_png(result.restored.to_array(), folder / f"{stem}.png", result.restored.metadata)
     return [stem + suffix for suffix in suffixes]
 

@@ -45,6 +45,8 @@ class RunOptions:
     lpips: LPIPS | None = None
     samples: int = 1
     """Draws from the posterior; the result is the mean of several."""
+    shrink: int | None = None
+    """Also write the result shrunk exactly to so many times the photo's size; it must divide the operator's scale."""
     force: bool = False
     """Restore again what is already done."""
     preview: bool = False
@@ -90,12 +92,25 @@ class Run:
         both = [stem for stem in stems if options.preview and f"{stem}.preview" in stems]
         if both:
             raise InvdiffError(f"{both[0]}.preview.png: is an input's result, too; leave --preview out")
+        if options.shrink is not None:
+            self._check_shrink(options.shrink, stems)
         pipeline.check_samples(options.samples)
         self.outcomes: list[Outcome] = []
         self.report_path = self.folder / REPORT
         self.entries, whole = read_entries(self.report_path, pipeline.identity)
         aside = f"{self.report_path}: not as a run writes it; kept as {_ASIDE}, and what it lacks is done again"
         self.notes = [] if whole else [aside]
+
+    def _check_shrink(self, times: int, stems: set[str]) -> None:
+        """Refuse a size that cannot be had exactly, and files that would have one name."""
+        scale = self.pipeline.degradation.scale
+        fitting = [str(n) for n in range(1, scale) if scale % n == 0]
+        if str(times) not in fitting:
+            sizes = f"it can also be had at {' and '.join(fitting)}" if fitting else "there is no smaller one"
+            raise InvdiffError(f"--scale {times}: the result is {scale} times the photo's size; {sizes}")
+        both = [stem for stem in stems if f"{stem}.x{times}" in stems]
+        if both:
+            raise InvdiffError(f"{both[0]}.x{times}.png: is an input's result, too; leave --scale out")
 
     @property
     def steps(self) -> int:
@@ -195,7 +210,7 @@ class Run:
             measurement.parameters,
         )
         networks = [self.options.lpips] if self.options.lpips else []
-        output, files = f"{job.stem}.png", save(result, self.folder, job.stem)
+        output, files = f"{job.stem}.png", save(result, self.folder, job.stem, self.options.shrink)
         return Outcome(
             {
                 "stem": job.stem,
@@ -250,6 +265,8 @@ class Run:
             digest.update(b"kernel" + self.options.kernel.contiguous().numpy().tobytes())
         if self.options.samples > 1:
             digest.update(f"samples {self.options.samples}".encode())
+        if self.options.shrink is not None:
+            digest.update(f"shrink {self.options.shrink}".encode())
         digest.update(repr((measurement.photo.metadata, measurement.photo.jpeg)).encode())
         digest.update(str(self.options.lpips and self.options.lpips.network).encode())
         return digest.hexdigest()[:16]

@@ -44,7 +44,7 @@ ROOMS = {
         "priors and recipes on a model hub",
         {"assembly", "components", "errors", "io", "pipeline", "recipe"},
     ),
-    "restoring": ("`invdiff run`", {"degradation", "errors", "io", "metrics", "pipeline", "sampler"}),
+    "restoring": ("`invdiff run`", {"blur", "degradation", "errors", "io", "metrics", "pipeline", "sampler"}),
     "app": (
         "`invdiff app`: a page for a photo",
         {"assembly", "degradation", "errors", "io", "pipeline", "prior", "restoring", "sampler", "tiling"},
