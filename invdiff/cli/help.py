@@ -16,6 +16,7 @@ SECTIONS = {
         "overrides",
         "seed",
         "samples",
+        "scale",
         "device",
         "force",
         "resume",
