@@ -15,12 +15,16 @@ from invdiff.settings import Int, Settings
 
 from .coarse_to_fine import CoarseToFine, coarse_to_fine, photo_cost
 
+_DIFFERS = 0.025  # what parts of a photo cost more under one kernel than each under its own, where these differ
+_TELLING = 0.5  # of the edges of the most telling part, another one must have
+
 
 class KernelSearchSettings(Settings):
     search: CoarseToFine = CoarseToFine()
     """The searches from coarse to fine."""
     window: Annotated[Int, Field(ge=64)] = 512
-    """Of a larger photo the kernel is read from the part of this side that has most edges."""
+    """Of a larger photo the kernel is read from the part of this side that has most edges, and of one large enough from
+    another part too: the report says where they differ."""
 
 
 class KernelSearch(Guidance[KernelSearchSettings]):
@@ -42,40 +46,57 @@ class KernelSearch(Guidance[KernelSearchSettings]):
         return None if blurs else "it is for operators that blur with a kernel at full resolution"
 
     def begin(self, problem: Problem, theta: Tensor | None) -> Tensor | None:
-        degradation, search = problem.degradation, self.settings.search
+        chosen = []
         with torch.no_grad():
-            y = torch.stack([telling_part(one, self.settings.window) for one in problem.y])
-            own = problem.prior.estimate(Problem(y, degradation, problem.prior).condition) if theta is None else theta
-            kernels = coarse_to_fine(y, degradation.parameters.shape[-1], search)
-            if own is not None:
-                kernels = [own, *kernels]
-            if not kernels:
-                raise RecipeError("kernel_search: this prior estimates no kernel: name a floor to search with")
-            several = torch.stack(kernels)
-            costs = photo_cost(y, several, search)
-        problem.remarks[:] = [_compared(each, own is not None) for each in costs.T.tolist()]
-        return several[costs.argmin(0), torch.arange(len(y))]
+            for i, photo in enumerate(problem.y):
+                parts = telling_parts(photo, self.settings.window)
+                kernel, problem.remarks[i] = self._best(parts, problem, None if theta is None else theta[i : i + 1])
+                chosen.append(kernel)
+        return torch.stack(chosen)
+
+    def _best(self, parts: list[Tensor], problem: Problem, told: Tensor | None) -> tuple[Tensor, str]:
+        """The kernel ``(K, K)`` under which a photo's parts cost least together, and what is to be said of it."""
+        degradation, search = problem.degradation, self.settings.search
+        own, searched = [] if told is None else [told], []
+        for y in (part[None] for part in parts):
+            if told is None:
+                estimate = problem.prior.estimate(Problem(y, degradation, problem.prior).condition)
+                own += [] if estimate is None else [estimate]
+            searched += coarse_to_fine(y, degradation.parameters.shape[-1], search)
+        if not own and not searched:
+            raise RecipeError("kernel_search: this prior estimates no kernel: name a floor to search with")
+        kernels = torch.cat([*own, *searched])
+        costs = torch.stack([photo_cost(part[None], kernels[:, None], search)[:, 0] for part in parts])
+        together = costs.sum(0)
+        said = [_compared(together.tolist(), len(own))]
+        alone = float(costs.amin(1).sum())
+        if float(together.min()) > (1 + _DIFFERS) * alone:
+            percent = 100 * (float(together.min()) / alone - 1)
+            said.append(f"the blur differs across the picture: one kernel for all explains it {percent:.0f} % worse")
+        return kernels[together.argmin()], "; ".join(each for each in said if each)
 
     def refine(self, step: Step) -> Estimate:
         return Estimate(step.x0, step.theta if step.before is None else step.before)
 
 
-def _compared(costs: list[float], own: bool) -> str:
-    """What a photo costs under kernels, in words: the first is the prior's ``own``, the others come from searches."""
-    if not own or len(costs) == 1:
+def _compared(costs: list[float], own: int) -> str:
+    """What a photo costs under kernels, in words: the first so many are the prior's ``own``, the others come from
+    searches."""
+    if not own or len(costs) == own:
         return ""
-    both = [(costs[0], "the prior's own kernel"), (min(costs[1:]), "a kernel from coarse to fine")]
+    both = [(min(costs[:own]), "the prior's own kernel"), (min(costs[own:]), "a kernel from coarse to fine")]
     (best, winner), (other, loser) = sorted(both, key=lambda each: each[0])
     percent = round(100 * (other / best - 1)) if best > 0 else 0  # a flat photo costs nothing
     behind = f"{percent} % worse" if percent else "as well"
     return f"began with {winner}: {loser} explains the photo {behind}"
 
 
-def telling_part(y: Tensor, side: int) -> Tensor:
-    """The window of ``y (3, h, w)``, of ``side`` at most, with most edges between pixels that are not clipped."""
+def telling_parts(y: Tensor, side: int) -> list[Tensor]:
+    """Windows of ``y (3, h, w)``, of ``side`` at most, with most edges between pixels that are not clipped: the most
+    telling one, and, of a photo large enough, the next one that does not overlap it, if it tells half as much."""
     height, width = (min(side, n) for n in y.shape[-2:])
     if (height, width) == tuple(y.shape[-2:]):
-        return y
+        return [y]
     seen = ((y > 0.01) & (y < 0.99)).all(0)
     grey = y.mean(0)
     edges = (grey.diff(dim=0)[:, :-1].abs() + grey.diff(dim=1)[:-1].abs()) * seen[:-1, :-1]
@@ -84,6 +105,11 @@ def telling_part(y: Tensor, side: int) -> Tensor:
     rows, cols = (torch.arange(0, n - part + 1, 8) for n, part in zip(y.shape[-2:], (height, width), strict=True))
     down, right = rows[:, None] + height - 1, cols + width - 1
     sums = total[down, right] - total[rows[:, None], right] - total[down, cols] + total[rows[:, None], cols]
-    place = int(sums.argmax())
-    top, left = int(rows[place // len(cols)]), int(cols[place % len(cols)])
-    return y[:, top : top + height, left : left + width]
+    found: list[Tensor] = []
+    least = _TELLING * float(sums.max())
+    while len(found) < 2 and float(sums.max()) >= least:
+        place = int(sums.argmax())
+        top, left = int(rows[place // len(cols)]), int(cols[place % len(cols)])
+        found.append(y[:, top : top + height, left : left + width])
+        sums[((rows - top).abs() < height)[:, None] & ((cols - left).abs() < width)] = -1
+    return found

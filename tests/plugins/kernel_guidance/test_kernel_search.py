@@ -19,7 +19,7 @@ from invdiff.testing import check_guidance
 from invdiff.testing.subjects import ToyPrior
 from invdiff_blindsr.operator import BlindSR, BlindSRSettings
 from invdiff_kernel_guidance.coarse_to_fine import CoarseToFine
-from invdiff_kernel_guidance.kernel_search import KernelSearch, KernelSearchSettings, telling_part
+from invdiff_kernel_guidance.kernel_search import KernelSearch, KernelSearchSettings, telling_parts
 from invdiff_motion.hand import Hand, hand_kernel
 from invdiff_motion.operator import Motion, MotionSettings
 
@@ -160,7 +160,7 @@ def test_it_conforms():
 def test_the_part_is_where_the_edges_are(top, left):
     y = torch.full((3, 160, 160), 0.5)
     y[:, top : top + 64, left : left + 64] = torch.rand(3, 64, 64, generator=gen())
-    part = telling_part(y, 64)
+    part = telling_parts(y, 64)[0]
     assert part.shape == (3, 64, 64)
     assert float((part != 0.5).float().mean()) > 0.75
 
@@ -169,17 +169,41 @@ def test_clipped_lamps_tell_nothing():
     y = torch.full((3, 64, 160), 0.4)
     y[:, :, 90:] += 0.2 * torch.rand(3, 64, 70, generator=gen())
     y[:, :, :64] = (torch.rand(1, 64, 64, generator=gen(1)) > 0.5).float()
-    assert float(telling_part(y, 64).max()) < 1
+    assert float(telling_parts(y, 64)[0].max()) < 1
 
 
 @pytest.mark.parametrize("size", [(64, 64), (30, 64), (64, 10), (5, 5)])
 def test_a_small_photo_is_read_whole(size):
     y = torch.rand(3, *size, generator=gen())
-    assert torch.equal(telling_part(y, 64), y)
+    (part,) = telling_parts(y, 64)
+    assert torch.equal(part, y)
 
 
 @pytest.mark.parametrize("size", [(65, 64), (64, 300), (10, 200)])
 def test_a_part_is_never_larger_than_asked_for(size):
-    part = telling_part(torch.rand(3, *size, generator=gen()), 64)
+    part = telling_parts(torch.rand(3, *size, generator=gen()), 64)[0]
     assert part.shape[1] == min(64, size[0])
     assert part.shape[2] == min(64, size[1])
+
+
+def test_the_next_part_does_not_overlap_and_tells_half_as_much():
+    y = torch.full((3, 64, 200), 0.5)
+    y[:, :, 120:184] = torch.rand(3, 64, 64, generator=gen())
+    assert len(telling_parts(y, 64)) == 1
+    y[:, :, :64] = torch.rand(3, 64, 64, generator=gen(1))
+    first, other = telling_parts(y, 64)
+    assert {float(first[0, 0, 0]), float(other[0, 0, 0])} == {float(y[0, 0, 0]), float(y[0, 0, 120])}
+
+
+@pytest.mark.parametrize("differs", [False, True])
+def test_a_blur_that_differs_across_the_picture_is_told(differs):
+    """Two pictures with a wall between them, under one kernel or each under its own."""
+    one, other = (hand_kernel(SIZE, Hand(span=(9, 12)), gen(seed)).float() for seed in (1, 5))
+    assert mnc(one, other) < 0.7
+    halves = [shapes(128, seed)[None] for seed in (1, 2)]
+    kernels = [one, other if differs else one]
+    left, right = (blur(x, k[None]) for x, k in zip(halves, kernels, strict=True))
+    y = torch.cat([left, torch.full_like(left, 0.5), right], dim=-1)
+    problem = Problem(y, operator(), Wishful(operator(), one, torch.zeros(1, 3, 1, 1)))
+    KernelSearch(KernelSearchSettings(window=128)).begin(problem, None)
+    assert ("the blur differs across the picture" in problem.remarks[0]) is differs
