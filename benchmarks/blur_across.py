@@ -3,8 +3,8 @@
     python benchmarks/blur_across.py photos/ deblur_ffhq
 
 Every ``--every``-th photo of the folder that is wide enough for two windows: its left and its right end with a wall
-between them, under shakes as hands make them, noise of 1 %; once both under one shake, once each under its own; seeded. A
-Markdown table.
+between them, under shakes as hands make them, noise of 1 %; once both under one shake, once each under its own; seeded.
+A Markdown table.
 """
 
 from __future__ import annotations
