@@ -23,6 +23,7 @@ from invdiff.cli import main
 from invdiff.components.discovery import registry
 from invdiff.components.registry import ROLES
 from invdiff.metrics.catalogue import FID, METRICS, RESIDUAL
+from invdiff.metrics.glossary import WORDS as DICTIONARY
 from invdiff.recipe.recipe import InputSettings, InsteadSettings, Skeleton
 from invdiff.sampler import SamplerSettings
 from invdiff.training.settings import TrainSettings
@@ -203,14 +204,22 @@ def cell(text: str) -> str:
 
 
 def glossary(text: str) -> str:
-    """The glossary's page with the metrics of the catalogue."""
+    """The glossary's page with the words and the metrics of the code."""
+    more = {word: f"; see [{word.page.partition('.')[0]}]({word.page})" for word in DICTIONARY if word.page}
+    words = [f"| {cell(w.title)} | {cell(w.meaning)}{more.get(w, '')} |" for w in DICTIONARY]
     rows = [
         f"| {cell(m.title)} | {m.better} | {cell(m.meaning)} | {cell(m.convention.format(border='`scale`'))} |"
         for m in (*METRICS.values(), FID, RESIDUAL)
     ]
-    table = "| word | better | what it says | how it is computed |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
-    before, _, rest = text.partition("<!-- metrics -->\n")
-    return f"{before}<!-- metrics -->\n{table}{rest[rest.index('<!-- end -->') :]}"
+    text = between("words", "| word | what it says |\n|---|---|\n", words, text)
+    head = "| word | better | what it says | how it is computed |\n|---|---|---|---|\n"
+    return between("metrics", head, rows, text)
+
+
+def between(mark: str, head: str, rows: list[str], text: str) -> str:
+    """``text`` with a table between a mark and the next end."""
+    before, _, rest = text.partition(f"<!-- {mark} -->\n")
+    return f"{before}<!-- {mark} -->\n{head}{chr(10).join(rows)}\n{rest[rest.index('<!-- end -->') :]}"
 
 
 if __name__ == "__main__":

@@ -53,6 +53,8 @@ class Order:
     shrunk: str = ""
     """How large the photo was and is, where it had to be made smaller first."""
     words: list[dict[str, str]] = field(default_factory=list)
+    glossary: dict[str, str] = field(default_factory=dict)
+    """What the words in them mean."""
     failure: str = ""
     stop: threading.Event = field(default_factory=threading.Event)
     asked: float = field(default_factory=time.monotonic)
@@ -97,6 +99,7 @@ class Order:
             "views": sorted(self.views),
             "shown": self.shown,
             "words": self.words,
+            "glossary": self.glossary,
             "failure": self.failure,
             "files": sorted(self.files()),
         }

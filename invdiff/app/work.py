@@ -20,6 +20,7 @@ from ..io.decoding import TooManyPixelsError, load
 from ..io.pictures import Photo, encode_png, from_array, save_png
 from ..io.plain import parse_json
 from ..io.sheets import kernel_picture
+from ..metrics.glossary import words_in
 from ..prior import PriorNet
 from ..restoring.jobs import Job
 from ..restoring.run import Run, RunOptions
@@ -81,6 +82,7 @@ def work_on(order: Order, device: str) -> None:
         return
     order.show("after", view_of(load(order.folder / f"{order.stem}.png"), _WHOLE))
     order.words = words_of(parse_json(run.report_path.read_text(encoding="utf-8")), order)
+    order.glossary = words_in(text for line in order.words for text in line.values())
     order.progress, order.state = 1.0, "done"
 
 

@@ -14,10 +14,12 @@ from string import Template
 import numpy as np
 from PIL import Image
 
+from ..components.discovery import registry
 from ..io.decoding import open_picture
 from ..io.pictures import encode_png
 from ..io.sheets import kernel_picture, read_kernel
-from ..metrics.catalogue import number, title
+from ..metrics.catalogue import METRICS, number, title
+from ..metrics.glossary import words_in
 from .results import Results, Row
 from .summary import Summary
 from .tables import Table
@@ -25,6 +27,7 @@ from .trace import kernel_panels
 
 _QUALITY, _SIDE, _WORD = 95, 1024, 20
 _TRUTH = " truth"  # labels have no space in front
+_METRICS = {metric.heading: metric for metric in METRICS.values()}
 
 
 def page(results: Results, rows: Sequence[Row], what: Summary, plots: Mapping[str, str]) -> str:
@@ -37,7 +40,11 @@ def page(results: Results, rows: Sequence[Row], what: Summary, plots: Mapping[st
         body += [f"<h2>{escape(heading)}</h2>"] if heading else []
         body.append(_table(table))
     body += [f'<p class="note">{escape(fact)}</p>' for fact in [*what.facts, "Numbers are means over all rows."]]
-    body += ["<h2>What the words say</h2>", '<dl class="words">', *_words(what.words(rows, border)), "</dl>"]
+    words = what.words(rows, border)
+    words |= _methods(what.labels)
+    said = [*what.labels, *what.facts, "measurement, truth, kernel"]  # the last ones stand beside the pictures
+    words |= {word: meaning for word, meaning in words_in(said).items() if word not in words}
+    body += ["<h2>What the words say</h2>", '<dl class="words">', *_words(words), "</dl>"]
     if plots:
         body += ["<h2>From step to step</h2>", '<div class="plots">', *plots.values(), "</div>"]
     shown, left_out = _chosen(rows, what.pictures)
@@ -67,7 +74,7 @@ def _table(table: Table) -> str:
     # On a phone a line becomes a card, where each number needs its heading beside it.
     labels = [escape(name, quote=True) for name in table.head]
     lines = [
-        "".join(f'<td data-label="{label}">{escape(cell)}</td>' for label, cell in zip(labels, line, strict=True))
+        "".join(f'<td data-label="{label}">{_linked(cell)}</td>' for label, cell in zip(labels, line, strict=True))
         for line in table.body
     ]
     body = "".join(f"<tr>{line}</tr>" for line in lines)
@@ -77,12 +84,31 @@ def _table(table: Table) -> str:
 def _heading(text: str) -> str:
     """A heading that breaks between words, neither at a hyphen nor before an arrow; a long word breaks anywhere."""
     words = re.split(r" (?![↑↓])", text)
-    return " ".join(escape(word) if len(word) > _WORD else f"<span>{escape(word)}</span>" for word in words)
+    return " ".join(escape(word) if len(word) > _WORD else f"<span>{_linked(word)}</span>" for word in words)
+
+
+def _linked(text: str) -> str:
+    """The heading of a metric as a link to what it says, further down, which it also tells by itself; or just text."""
+    metric = _METRICS.get(text)
+    if metric is None:
+        return escape(text)
+    meaning = escape(metric.meaning, quote=True)
+    return f'<a class="word" href="#{_anchor(metric.title)}" title="{meaning}">{escape(text)}</a>'
+
+
+def _anchor(word: str) -> str:
+    return "word-" + re.sub(r"\W+", "-", word.lower())
+
+
+def _methods(labels: Sequence[str]) -> dict[str, str]:
+    """What the registered methods among the labels are, in the words of whoever registered them."""
+    found = registry().components
+    return {label: found["method", label][0].summary for label in labels if ("method", label) in found}
 
 
 def _words(words: Mapping[str, str]) -> Iterator[str]:
     for word, meaning in words.items():
-        yield f"<dt>{escape(word)}</dt><dd>{escape(meaning)}</dd>"
+        yield f'<dt id="{_anchor(word)}">{escape(word)}</dt><dd>{escape(meaning)}</dd>'
 
 
 def _chosen(rows: Sequence[Row], pictures: int) -> tuple[list[list[Row]], int]:

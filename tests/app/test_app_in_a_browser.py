@@ -78,6 +78,9 @@ def test_a_photo_from_drop_to_download(chromium, command, picture, tmp_path):
     assert "The shake that was found" in page.text()
     assert page.value("document.querySelector('#kernel').naturalWidth") == 207
     assert "of 255 grey levels" in page.text()
+    assert "one step of brightness" not in page.text()
+    page.click("#glossary summary")
+    assert "one step of brightness" in page.text()
     assert page.value(LINE) == "inset(0px 0px 0px 50%)"
     same = "['#before', '#after'].map(i => JSON.stringify(document.querySelector(i).getBoundingClientRect()))"
     assert len(set(page.value(same))) == 1  # one lies on the other

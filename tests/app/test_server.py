@@ -22,6 +22,7 @@ from invdiff.app.guard import is_loopback
 from invdiff.app.orders import harmless
 from invdiff.app.server import Limits
 from invdiff.app.tasks import tasks
+from invdiff.metrics.catalogue import RESIDUAL
 
 
 def png(height=16, width=20, seed=0, **options):
@@ -77,6 +78,8 @@ def test_does_what_the_command_does(serve, cli, two_recipes, tmp_path, task, dia
     assert theirs["conventions"]["residual"] in words["Residual"]["meaning"]
     assert all(option in words["Again"]["text"] for option in options)
     assert words["Dial"]["text"] == dial
+    assert status["glossary"]["residual"] == RESIDUAL.meaning
+    assert {"seed", "recipe", "grey level", "temperature, dial"} <= set(status["glossary"])
     said = {"Found": "found", "Done": "done", "Your photo": "fit"}
     assert {name: words[label]["text"] for label, name in said.items()} == theirs["images"][0]["words"]
 

@@ -54,7 +54,7 @@ def test_one_file_from_no_network(page):
     assert tags.open == []
     for _, attributes in tags.found:
         for name in ("src", "href", "xlink:href", "srcset", "data", "action"):
-            assert (attributes.get(name) or "data:").startswith("data:")
+            assert (attributes.get(name) or "data:").startswith(("data:", "#"))
     assert "@import" not in text
     assert "url(" not in text
     assert set(re.findall(r"https?://[^\s\"'<]+", text)) <= {"http://www.w3.org/2000/svg"}
@@ -214,4 +214,18 @@ def test_every_metric_is_explained(page):
     shown = [metric for name, metric in METRICS.items() if any(row[name] for row in rows)]
     assert len(shown) > 8
     for metric in shown:
-        assert f"<dt>{metric.title}</dt><dd>{metric.meaning} (" in text
+        assert re.search(rf'<dt id="[^"]*">{re.escape(metric.title)}</dt><dd>{re.escape(metric.meaning)} \(', text)
+
+
+def test_words_are_linked_to_what_they_mean(page):
+    """A metric's heading tells at once and leads to its line; methods and words beside pictures have lines too."""
+    found = Tags(page.read_text()).found
+    targets = {a["id"] for tag, a in found if tag == "dt"}
+    links = [a for tag, a in found if a.get("class") == "word"]
+    assert {METRICS["psnr_y"].meaning, METRICS["residual_own_rms"].meaning} <= {a["title"] for a in links}
+    assert {a["href"] for a in links} <= {f"#{target}" for target in targets}
+    text = html.unescape(page.read_text())
+    for word in ("oracle", "kernel", "truth", "baseline, bicubic"):
+        assert f">{word}</dt><dd>" in text
+    assert ">bicubic</dt><dd>bicubic upsampling, for super-resolution</dd>" in text  # by whom it is registered
+    assert ">variant</dt>" not in text  # no such word is there

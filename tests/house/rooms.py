@@ -47,7 +47,7 @@ ROOMS = {
     "restoring": ("`invdiff run`", {"blur", "degradation", "errors", "io", "metrics", "pipeline", "sampler"}),
     "app": (
         "`invdiff app`: a page for a photo",
-        {"assembly", "degradation", "errors", "io", "pipeline", "prior", "restoring", "sampler", "tiling"},
+        {"assembly", "degradation", "errors", "io", "metrics", "pipeline", "prior", "restoring", "sampler", "tiling"},
     ),
     "evaluation": (
         "`invdiff eval`",

@@ -101,7 +101,7 @@ function follow(ident) {
   $("words").replaceChildren();
   $("form").hidden = true;
   $("result").hidden = false;
-  for (const id of ["compare", "done", "story", "more", "kernel-figure", "actual-label"]) $(id).hidden = true;
+  for (const id of ["compare", "done", "story", "glossary", "more", "kernel-figure", "actual-label"]) $(id).hidden = true;
   setActual(false);
   $("heading").textContent = "Sent";
   $("heading").focus();
@@ -192,6 +192,9 @@ function finish(status, at) {
     if (meaning) what.append(small);
     return [term, what];
   }));
+  $("glossary").querySelector("dl").replaceChildren(...Object.entries(status.glossary).flatMap(([word, meaning]) =>
+    [["dt", word], ["dd", meaning]].map(([tag, textContent]) => Object.assign(document.createElement(tag), { textContent }))));
+  $("glossary").hidden = false;
   const links = Object.entries(FILES).filter(([name]) => status.files.includes(name)).map(([name, text]) =>
     Object.assign(document.createElement("a"), { href: `${at}/files/${name}`, download: "", textContent: text }));
   $("more").querySelector("span").replaceChildren(...links.flatMap((link, place) => place ? [", ", link] : [link]));
