@@ -44,11 +44,13 @@ def plugins(as_json: bool) -> None:
     if as_json:
         say_json(found.listing())
         return
-    for c in found.rows():
+    rows = list(found.rows())
+    wide = max((len(c.kind) for c in rows), default=0), max((len(c.owner) for c in rows), default=0)
+    for c in rows:
         twice = "  FAILED: registered twice" if found.contested(c.role, c.kind) else ""
-        click.echo(f"{c.role:<12} {c.kind:<15} {c.owner:<22} {c.summary}{twice}")
+        click.echo(f"{c.role:<12} {c.kind:<{wide[0]}}  {c.owner:<{wide[1]}}  {c.summary}{twice}")
     for failure in found.failures:
-        click.echo(f"{'plugin':<12} {failure.plugin:<15} {failure.owner:<22} FAILED: {failure.reason}")
+        click.echo(f"{'plugin':<12} {failure.plugin:<{wide[0]}}  {failure.owner:<{wide[1]}}  FAILED: {failure.reason}")
 
 
 @main.command()

@@ -106,6 +106,11 @@ def test_list(cli, plant):
     assert f"invdiff {invdiff.__version__}" in ours
     (theirs,) = [line for line in lines if line.split()[1] == "nudge"]
     assert theirs.split(maxsplit=4) == ["guidance", "nudge", "kind_ones", "1.2", "pushes a little"]
+    assert ours.index("invdiff ") == theirs.index("kind_ones")  # columns, whatever the longest name
+    assert {line.index(line.split()[1]) for line in lines} == {13}
+    longest = max(lines, key=lambda line: len(line.split()[1]))
+    assert len(longest.split()[1]) > 15
+    assert longest.index("invdiff ") == ours.index("invdiff ")
 
 
 def test_failure_is_named_by_a_recipe_that_needs_it(plant, recipe, refused):

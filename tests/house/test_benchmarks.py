@@ -86,6 +86,23 @@ def test_a_row_of_the_speed_table_is_measured(speed, monkeypatch, capsys):
     assert 0.9 < float(line.split("|")[2].split()[0]) < 3
 
 
+def test_first_results_are_timed_and_shown(monkeypatch, capsys):
+    """Each command is a row of the page; a command that fails has no time, and says why."""
+    spec = importlib.util.spec_from_file_location("first_result", ROOT / "benchmarks" / "first_result.py")
+    first = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(first)
+    text = PAGES[0].read_text(encoding="utf-8")
+    for command in first.COMMANDS:
+        assert re.search(rf"^\| `invdiff {command}` \| [\d.]+ \([\d.]+ to [\d.]+\) \|", text, re.M)
+    monkeypatch.setattr(sys, "argv", ["first_result.py", "--command", "--help", "--rounds", "2"])
+    first.main()
+    clock, processor = (float(cell.split()[0]) for cell in capsys.readouterr().out.splitlines()[-1].split("|")[2:4])
+    assert 0 < processor < 20
+    assert 0 < clock
+    with pytest.raises(SystemExit, match="invdiff recipes show nope ended with 2: error: nope: no such recipe"):
+        first.once("recipes show nope")
+
+
 def test_what_is_not_installed_is_said(speed):
     assert speed.importable("torch")
     assert not speed.importable("no_such_package")
