@@ -6,7 +6,7 @@
 Each command runs in a process of its own, in an empty folder, with the threads that it takes by itself; the first round
 also reads everything from the disk. Printed are medians over the rounds, smallest and largest beside them: seconds on
 the clock, which other work on the machine makes longer, and processor seconds of the process, user's and system's
-together, which it hardly does.
+together, on which it tells less.
 """
 
 from __future__ import annotations
