@@ -159,6 +159,8 @@ def build_trainer(
     if not found.prior.component.weighted:
         raise RecipeError(f"{found.prior.where}: '{found.prior.component.kind}' has no weights: nothing to train")
     prior, degradation = build_untrained_prior(found.prior, found.seed), build(found.degradation)
+    if degradation.on_light is not degradation:  # what such a prior is shown in the loop is light
+        raise RecipeError(f"{found.where('degradation.light')}: linear is for restoring; a prior is trained on encoded")
     with _placed(found):
         check_fit(prior, degradation)
     left: list[str] = []

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Protocol, TypeVar
+from typing import Annotated, ClassVar, Literal, Protocol, TypeVar
 
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
+from .light import decoded, encoded
 from .settings import Configured, Float, Settings, in_order
 
 
@@ -149,6 +150,19 @@ class Degradation(Configured[D], ABC):
         """What one would show without restoring, on the clean image's grid; results are measured beside it."""
         return self.lift(y)
 
+    @property
+    def on_light(self) -> Degradation:
+        """What the loop restores with: this operator, or where photos encode light the one on light itself."""
+        return self
+
+    def to_light(self, image: Tensor) -> Tensor:
+        """A picture or photo as ``on_light`` takes it; by default as it is."""
+        return image
+
+    def from_light(self, image: Tensor) -> Tensor:
+        """The way back."""
+        return image
+
     def frame(self, x: Tensor) -> Tensor:
         """The part of a clean ``(..., H, W)`` image that a photo of it shows: all, unless the scene goes on beyond."""
         return x
@@ -183,6 +197,55 @@ class Degradation(Configured[D], ABC):
         """Draw parameters, apply, add noise, round: ``(y, theta)``. ``generator`` lives on the CPU."""
         theta = self.sample_parameters(len(x), generator).to(x.dtype).to(x.device)
         return self.corrupt(self.apply(x, theta), generator), theta
+
+
+class OpticalSettings(DegradationSettings):
+    """What every operator of optics has."""
+
+    light: Literal["encoded", "linear"] = "encoded"
+    """What is blurred: ``encoded``, a photo's numbers as they are; ``linear``, as in a camera, the light behind
+    them, by the curve of sRGB."""
+
+
+OS = TypeVar("OS", bound=OpticalSettings)
+
+
+class Optical(Degradation[OS]):
+    """A linear operator of what ``light`` says. A subclass writes ``optics`` and its adjoint, which know nothing of it.
+
+    With ``light: linear`` it is not linear in photos. ``on_light`` is, and the loop restores with that.
+    """
+
+    Settings: ClassVar[type[DegradationSettings]] = OpticalSettings
+
+    def __init__(self, settings: OS | None = None) -> None:
+        super().__init__(settings)
+        self.linear = self.settings.light == "encoded"
+        self._on_light = None if self.linear else type(self)(self.settings.model_copy(update={"light": "encoded"}))
+
+    @abstractmethod
+    def optics(self, x: Tensor, theta: Tensor) -> Tensor:
+        """``apply`` on what is blurred."""
+
+    @abstractmethod
+    def optics_adjoint(self, y: Tensor, theta: Tensor) -> Tensor:
+        """``<optics(x), y> = <x, optics_adjoint(y)>``."""
+
+    @property
+    def on_light(self) -> Degradation:
+        return self if self._on_light is None else self._on_light
+
+    def to_light(self, image: Tensor) -> Tensor:
+        return image if self.linear else decoded(image)
+
+    def from_light(self, image: Tensor) -> Tensor:
+        return image if self.linear else encoded(image)
+
+    def apply(self, x: Tensor, theta: Tensor) -> Tensor:
+        return self.from_light(self.optics(self.to_light(x), theta))
+
+    def adjoint(self, y: Tensor, theta: Tensor) -> Tensor:
+        return self.optics_adjoint(y, theta) if self.linear else super().adjoint(y, theta)
 
 
 class _AtParameters:

@@ -112,7 +112,7 @@ class Pipeline:
         self.identity = dict(identity or {})
         check_fit(prior, degradation)
         check_sampler(prior, self.sampler)
-        check_guidance(self.guidance, degradation)
+        check_guidance(self.guidance, degradation.on_light)
         self.device = choose_device(device)
         with torch.inference_mode(False):  # its weights may move, and the loop takes gradients through them
             self.prior = _channels_last(tiled(prior, self.sampler).to(self.device).eval().requires_grad_(False))
@@ -257,7 +257,8 @@ class Pipeline:
 
     def _walked(self, y: Tensor, known: _Known, watch: _Watch) -> Restoration:
         _refuse_no_image(y)
-        gain = self._gain(y)
+        light = self.degradation.to_light(y)
+        gain = self._gain(light)
         key = (self.seed, Stream.SAMPLING, *content_of(gain * y))
         measured = y[None].to(self.device)
         lifted = self.degradation.lift(measured).shape
@@ -269,13 +270,14 @@ class Pipeline:
             guidance = [Known(), *(guide for guide in self.guidance if not guide.estimates_parameters)]
             sampler = sampler.model_copy(update={"feedback": self.prior.spec.takes_parameters})
             truth = told
-        problem = Problem(gain * measured, self.degradation, self.prior, guidance, truth, gain)
+        seen = gain * light[None].to(self.device)
+        problem = Problem(seen, self.degradation.on_light, self.prior, guidance, truth, gain)
 
         def on_step(record: StepRecord) -> None:
-            record = replace(record, x0=record.x0 / gain)
             if watch.traced is not None:
-                watch.traced.append(self._arrived(measured, record.x0.clamp(0, 1 / gain), record.theta))
-            watch(record)
+                arrived = self.degradation.from_light(record.x0.clamp(0, 1) / gain)
+                watch.traced.append(self._arrived(measured, arrived, record.theta))
+            watch(replace(record, x0=self.degradation.from_light(record.x0 / gain)))
 
         draws, thetas, evaluations = Draws(), [], 0
         for draw in range(known.draws):
@@ -283,7 +285,7 @@ class Pipeline:
             result = sample(problem, sampler, [generator], on_step, initial=told)
             if not bool(result.x0.isfinite().all()):
                 raise ImageError("the result is not finite: settings or weights that do not go together")
-            x, theta = result.x0.clamp(0, 1) / gain, result.theta
+            x, theta = self.degradation.from_light(result.x0.clamp(0, 1) / gain), result.theta
             evaluations += result.evaluations
             if known.draws > 1:
                 draws.add(x[0].cpu())
@@ -310,7 +312,8 @@ class Pipeline:
         Blurs do not mind. Of another operator nobody knows whether its parameters mean the same in another light.
         """
         brightest = float(y.max())
-        if not (isinstance(self.degradation.parameters, KernelSpace) and self.degradation.linear and brightest > 0):
+        blurs = isinstance(self.degradation.parameters, KernelSpace) and self.degradation.on_light.linear
+        if not (blurs and brightest > 0):
             return 1.0
         return 2.0 ** min(max(math.floor(-math.log2(brightest)), 0), _STOPS)
 
@@ -319,6 +322,7 @@ class Pipeline:
         scale, steps = self.degradation.scale, self.sampler.steps
         what = f"enlarged {scale} times" if scale > 1 else "restored at its own size"
         by = f" by {self.identity['name']}" if "name" in self.identity else ""
+        by += "" if self.degradation.on_light is self.degradation else ", in linear light"
         return f"{what}{by}, in {steps} step{'s' if steps > 1 else ''}"
 
     def _arrived(self, measured: Tensor, x: Tensor, theta: Tensor | None) -> TracedStep:

@@ -18,7 +18,7 @@ from invdiff.blur import (
     upsample_bicubic,
 )
 from invdiff.blur.spread import Spread
-from invdiff.degradation import Degradation, DegradationSettings, KernelSpace
+from invdiff.degradation import KernelSpace, Optical, OpticalSettings
 from invdiff.errors import ImageError
 from invdiff.settings import Int
 
@@ -29,7 +29,7 @@ _SHARP = 1.5
 """Pixels of the result: a blur of that width is lost beside what shrinking does."""
 
 
-class BlindSRSettings(DegradationSettings):
+class BlindSRSettings(OpticalSettings):
     scale: Literal[2, 3, 4] = 4
     """The clean image is this many times the measurement."""
     kernel_size: Annotated[Int, Field(ge=1)] = 21
@@ -60,7 +60,7 @@ class BlindSRSettings(DegradationSettings):
         return value
 
 
-class BlindSR(Degradation[BlindSRSettings]):
+class BlindSR(Optical[BlindSRSettings]):
     """``y = (k * x) downsampled``; theta is the kernel, ``(B, K, K)`` on the clean image's grid.
 
     With ``downsample: stride`` the mean of the drawn kernels is moved by ``-(scale - 1) / 2`` pixels:
@@ -96,13 +96,13 @@ class BlindSR(Degradation[BlindSRSettings]):
             drawn.append(families[choice].draw(self.settings.kernel_size, self.offset, generator))
         return torch.stack(drawn).float()
 
-    def apply(self, x: Tensor, theta: Tensor) -> Tensor:
+    def optics(self, x: Tensor, theta: Tensor) -> Tensor:
         blurred = blur(x, theta, self.settings.padding)
         if self.settings.downsample == "stride":
             return blurred[..., :: self.scale, :: self.scale]
         return downsample_bicubic(blurred, self.scale)
 
-    def adjoint(self, y: Tensor, theta: Tensor) -> Tensor:
+    def optics_adjoint(self, y: Tensor, theta: Tensor) -> Tensor:
         if self.settings.downsample == "stride":
             spread = y.new_zeros(*y.shape[:-2], y.shape[-2] * self.scale, y.shape[-1] * self.scale)
             spread[..., :: self.scale, :: self.scale] = y

@@ -12,7 +12,7 @@ from torch import Tensor
 from invdiff.blur import Blur, BlurOf, Padding, blur, blur_adjoint, pad_border
 from invdiff.blur.kernel_files import read_kernels
 from invdiff.blur.spread import Spread
-from invdiff.degradation import Degradation, DegradationSettings, KernelSpace
+from invdiff.degradation import Bound, KernelSpace, Optical, OpticalSettings
 from invdiff.errors import ImageError
 from invdiff.settings import Float, Int, in_order
 
@@ -24,7 +24,7 @@ _STILL = 2.5
 Intensity = Annotated[Float, Field(ge=0, le=1)]
 
 
-class MotionSettings(DegradationSettings):
+class MotionSettings(OpticalSettings):
     kernel_size: Annotated[Int, Field(ge=3)] = 31
     """Side of the kernel, odd."""
     intensity: Intensity | tuple[Intensity, Intensity] = 0.5
@@ -58,7 +58,7 @@ class MotionSettings(DegradationSettings):
         return self
 
 
-class Motion(Degradation[MotionSettings]):
+class Motion(Optical[MotionSettings]):
     """``y = k * x + n`` at scale 1; theta is the kernel, ``(B, K, K)``, its centre of mass in the middle.
 
     A kernel moved one way and a scene moved the other give the same photo. Centring settles which is
@@ -98,16 +98,18 @@ class Motion(Degradation[MotionSettings]):
             intensity = low + (high - low) * float(torch.rand((), generator=generator, dtype=torch.float64))
         return motion_kernel(self.settings.kernel_size, intensity, generator)[0]
 
-    def apply(self, x: Tensor, theta: Tensor) -> Tensor:
+    def optics(self, x: Tensor, theta: Tensor) -> Tensor:
         return blur(x, theta, self.settings.padding)
 
-    def adjoint(self, y: Tensor, theta: Tensor) -> Tensor:
+    def optics_adjoint(self, y: Tensor, theta: Tensor) -> Tensor:
         return blur_adjoint(y, theta, self.settings.padding)
 
-    def at(self, theta: Tensor) -> Blur:
-        return Blur(theta.detach(), self.settings.padding)
+    def at(self, theta: Tensor) -> Bound:
+        return Blur(theta.detach(), self.settings.padding) if self.linear else super().at(theta)
 
-    def of(self, x: Tensor, margin: int = 0) -> BlurOf:
+    def of(self, x: Tensor, margin: int = 0) -> Bound:
+        if not self.linear:
+            return super().of(x, margin)
         return BlurOf(x.detach(), self.settings.kernel_size, self.settings.padding, margin)
 
     def described(self, theta: Tensor) -> str:
