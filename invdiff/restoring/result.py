@@ -115,7 +115,7 @@ def save(result: Result, folder: Path, stem: str, shrink: int | None = None) -> 
     panels = [(result.baseline, None), (result.restored.pixels, kernel)]
     if result.clean is not None:
         panels.append((result.clean, true_kernel))
-    save_png(comparison(panels), folder / f"{stem}.compare.png")
+    save_png(comparison(panels), folder / f"{stem}.compare.png", quick=True)
     if kernel is not None:
         save_kernel(kernel, folder, stem)
         suffixes += [".kernel.png", ".kernel.npy"]

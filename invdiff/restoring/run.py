@@ -128,7 +128,7 @@ class Run:
                 tell(Event(next(done), total, job.stem))
                 if self.options.preview:
                     shown = self.pipeline.degradation.frame(record.x0)[0].cpu()
-                    save_png(eight_bit(shown), self._preview(job))
+                    save_png(eight_bit(shown), self._preview(job), quick=True)
                 if watch is not None:
                     watch(record)
 
