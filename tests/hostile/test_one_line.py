@@ -125,7 +125,7 @@ def test_what_goes_on_after_a_fault_says_it_all_the_same(crashes, capsys):
 def test_too_little_memory_is_no_fault(refused, recipe, crashes, monkeypatch, error):
     import invdiff.assembly
 
-    def large(*arguments):
+    def large(*arguments, **more):
         raise error
 
     monkeypatch.setattr(invdiff.assembly, "assemble", large)
@@ -136,7 +136,7 @@ def test_too_little_memory_is_no_fault(refused, recipe, crashes, monkeypatch, er
 def test_a_file_that_the_system_refuses_is_no_fault(refused, recipe, crashes, monkeypatch):
     import invdiff.assembly
 
-    def forbidden(*arguments):
+    def forbidden(*arguments, **more):
         raise PermissionError(errno.EACCES, "Permission denied", "some/file")
 
     monkeypatch.setattr(invdiff.assembly, "assemble", forbidden)
@@ -146,7 +146,7 @@ def test_a_file_that_the_system_refuses_is_no_fault(refused, recipe, crashes, mo
 def test_ctrl_c_stays_what_it_is(cli, recipe, crashes, monkeypatch):
     import invdiff.assembly
 
-    def interrupted(*arguments):
+    def interrupted(*arguments, **more):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(invdiff.assembly, "assemble", interrupted)
