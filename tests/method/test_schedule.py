@@ -227,8 +227,8 @@ def test_learned_variance(schedule, t, t_next):
 
 @pytest.mark.parametrize("spacing", ["uniform", "quadratic", "karras"])
 def test_every_count_of_steps(schedule, spacing):
-    """Each count from 1 to T: that many distinct times, descending, from T - 1 to 0."""
-    for steps in range(1, T + 1):
+    """Each count up to 100, and every seventh up to T: that many distinct times, descending, from T - 1 to 0."""
+    for steps in (*range(1, 100), *range(100, T, 7), T):
         times = np.array(schedule.spaced(steps, spacing))
         assert len(times) == steps
         assert times[0] == T - 1
