@@ -156,8 +156,8 @@ class Pipeline:
         in a recipe), a picture beyond its limits goes there; tensors are measurements, and stay, as do several draws.
         """
         self.check_samples(samples)
-        why = "" if samples > 1 or isinstance(image, Tensor) else self._beyond(photo_of(image))
-        if self.instead is not None and why:
+        chooses = samples == 1 and not isinstance(image, Tensor)
+        if self.instead is not None and chooses and (why := self._beyond(photo_of(image))):
             told: dict[str, Any] = {"kernel": kernel, "parameters": parameters, "truth": truth}
             found = self.instead.pipeline.restore(image, **told, callback=callback, trace=trace, progress=progress)
             return _chosen(found, f"chosen rather than {self.identity.get('name', 'another')} for {why}")
