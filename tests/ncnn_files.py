@@ -9,7 +9,7 @@ MAGIC, HALF, FULL = 7767517, 0x01306B47, 0
 
 def write_ncnn(param, layers, tag=HALF, after=()):
     """``layers`` are pairs of arrays, weight ``(out, in, k, k)`` and bias or None; ``after`` further lines."""
-    lines, content = [], b""
+    lines, content = [], bytearray()
     for number, (weight, bias) in enumerate(layers):
         values = f"0={len(weight)} 1={weight.shape[-1]} 4=1 5={int(bias is not None)} 6={weight.size} -23310=1,0.5"
         if weight.shape[-2] != weight.shape[-1]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import WeightsError, reason
+from ..errors import PluginError, WeightsError, reason
 
 _MAGIC = "7767517"
 _HALF, _FULL = 0x01306B47, 0
@@ -27,6 +28,18 @@ class Convolution:
     name: str
     weight: Tensor
     bias: Tensor
+
+
+def find_network(package: str, file: str) -> Path:
+    """Where an installed package, by its name on the index, keeps this ``.param``; it is looked up, not imported.
+
+    Raises :class:`PluginError`, which says how to install it, where it is not.
+    """
+    spec = find_spec(package.replace("-", "_"))
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        if (param := Path(place, file)).exists():
+            return param
+    raise PluginError(f"the networks of {package} are not installed: pip install {package}")
 
 
 def read_convolutions(param: Path) -> list[Convolution]:

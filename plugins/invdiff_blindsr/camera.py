@@ -1,12 +1,14 @@
-"""What happens to a photo after the optics: noise of the sensor, and JPEG as cameras and phones write it."""
+"""What happens to a photo after the optics: noise of the sensor, as it is when a file is made, and JPEG."""
 
 from __future__ import annotations
 
 import io
+import math
 from typing import Annotated
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from pydantic import Field, field_validator
 from torch import Tensor
@@ -14,6 +16,7 @@ from torch import Tensor
 from invdiff.settings import Float, Int, Settings, in_order
 
 Share = Annotated[Float, Field(ge=0, le=1)]
+Softness = Annotated[Float, Field(ge=0, le=3)]
 Quality = Annotated[Int, Field(ge=1, le=100)]
 
 
@@ -24,10 +27,15 @@ class Camera(Settings):
     """Part of the measurements that is noisy or compressed; the others are rounded to 8 bits and no more."""
     noise: tuple[Share, Share] = (0.0, 0.03)
     """Range of the noise's standard deviation, on [0, 1]."""
+    softness: tuple[Softness, Softness] = (0.0, 0.0)
+    """Range of the widths, in pixels, of the Gaussian that smooths the noise, as demosaicing and rescaling do; it keeps
+    its standard deviation."""
+    grey: Share = 0.0
+    """Part of the noisy ones whose noise is the same in all channels, as the grain of a film."""
     quality: tuple[Quality, Quality] = (40, 95)
     """Range of JPEG's quality; colour is halved (4:2:0) in two of three."""
 
-    @field_validator("noise", "quality")
+    @field_validator("noise", "softness", "quality")
     @classmethod
     def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
         return in_order(value)
@@ -41,12 +49,27 @@ class Camera(Settings):
             noisy = compressed = False
         if noisy:
             sigma = self.noise[0] + (self.noise[1] - self.noise[0]) * level
-            y = y + sigma * torch.randn(y.shape, generator=generator, dtype=y.dtype).to(y.device)
+            y = y + sigma * self._noise(y, generator)
         pixels = (y.clamp(0, 1) * 255).round()
         if compressed:
             quality = round(self.quality[0] + (self.quality[1] - self.quality[0]) * grade)
             pixels = through_jpeg(pixels.to(torch.uint8), quality, halved=coarse).to(y)
         return pixels / 255
+
+    def _noise(self, y: Tensor, generator: torch.Generator) -> Tensor:
+        """Of unit standard deviation, as large as ``y (3, h, w)``."""
+        if self.softness[1] == 0 and self.grey == 0:
+            return torch.randn(y.shape, generator=generator, dtype=y.dtype).to(y.device)
+        grey, place = torch.rand(2, generator=generator).tolist()
+        width = self.softness[0] + (self.softness[1] - self.softness[0]) * place
+        reach = math.ceil(3 * width)
+        line = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=y.dtype) / max(width, 1e-3)).square())
+        line = line / line.square().sum().sqrt()
+        channels = 1 if grey < self.grey else len(y)
+        rows, columns = (side + 2 * reach for side in y.shape[-2:])
+        noise = torch.randn(channels, 1, rows, columns, generator=generator, dtype=y.dtype)
+        soft = F.conv2d(F.conv2d(noise, line[None, None, :, None]), line[None, None, None, :])
+        return soft[:, 0].expand_as(y).to(y.device)
 
 
 def through_jpeg(pixels: Tensor, quality: int, *, halved: bool) -> Tensor:

