@@ -25,7 +25,7 @@ KEYS = {"operator": "degradation", "prior": "prior", "guidance": "guidance"}
         ("guidance", "steep", "Steep"),
     ],
 )
-def test_writes_a_package_that_passes_its_tests(cli, tmp_path, role, name, cls):
+def test_writes_a_package_that_is_whole(cli, tmp_path, role, name, cls):
     folder = tmp_path / "package"
     result = cli("new-plugin", name, "-o", folder, *([] if role == "operator" else [f"--{role}"]))
     assert (result.code, result.err) == (0, "")
@@ -37,6 +37,12 @@ def test_writes_a_package_that_passes_its_tests(cli, tmp_path, role, name, cls):
     assert f"class {cls}({BASES[role].format(cls)})" in (folder / f"invdiff_{name}" / f"{role}.py").read_text()
     used = yaml.safe_load((folder / "recipes" / f"{name}.yaml").read_text())[KEYS[role]]
     assert (used[0] if role == "guidance" else used)["kind"] == name
+
+
+@pytest.mark.parametrize("role", BASES)
+def test_its_own_tests_pass(cli, tmp_path, role):
+    folder = tmp_path / "package"
+    assert cli("new-plugin", "two_words", "-o", folder, *([] if role == "operator" else [f"--{role}"])).code == 0
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
     # It is found where it lies, also where the suite around this runs with a safe path.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}

@@ -45,6 +45,13 @@ BROKEN = {
     "def register_degradations(register):\n    register('motion', ToyBlur)\n",
 }
 
+SHORT = {
+    "train": "--set train.steps=2 --set train.batch=1",
+    "run": "--set sampler.steps=1",
+    "eval": "--set input.crop=64 --limit 1",
+}
+"""What the page's commands are run with in addition."""
+
 
 class Place:
     """The environment, and a folder to work in."""
@@ -100,7 +107,6 @@ def test_ours_is_the_wheel(place):
 
 
 def test_is_listed_with_its_owner(place):
-    assert re.search(r"haze +invdiff-haze 2\.3 +unknown uniform haze", place.run("invdiff", "plugins").stdout)
     listing = json.loads(place.run("invdiff", "plugins", "--json").stdout)
     (haze,) = [c for c in listing["components"] if c["kind"] == "haze"]
     assert (haze["role"], haze["owner"], haze["conflict"]) == ("degradation", "invdiff-haze 2.3", False)
@@ -110,11 +116,6 @@ def test_is_listed_with_its_owner(place):
 def test_conforms(place):
     assert "passed" in place.run("invdiff", "check", "haze").stdout
     assert " FAILED " not in place.run("invdiff", "check", "haze", "--set", "thickest=0.5").stdout
-    refused = place.run("invdiff", "check", "haze", "--set", "thikest=0.5", check=False)
-    assert (refused.returncode, refused.stderr) == (
-        2,
-        "error: --set thikest=0.5: thikest: unknown key (did you mean 'thickest'?)\n",
-    )
     place.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", place.work.parent / "haze" / "tests")
 
 
@@ -137,13 +138,10 @@ def test_trains_and_restores(place):
 def test_its_settings_are_checked_like_ours(place):
     text = (place.work / "haze.yaml").read_text()
     number = text.splitlines().index("  thickest: 0.3") + 1
-    for change, message in (
-        ("  thikest: 0.3", "degradation.thikest: unknown key (did you mean 'thickest'?)"),
-        ("  thickest: 3", "degradation.thickest: input should be less than 1, got 3"),
-    ):
-        (place.work / "bad.yaml").write_text(text.replace("  thickest: 0.3", change))
-        done = place.run("invdiff", "run", "bad.yaml", check=False)
-        assert (done.returncode, done.stderr) == (2, f"error: bad.yaml:{number}: {message}\n")
+    (place.work / "bad.yaml").write_text(text.replace("  thickest: 0.3", "  thikest: 0.3"))
+    done = place.run("invdiff", "run", "bad.yaml", check=False)
+    said = f"error: bad.yaml:{number}: degradation.thikest: unknown key (did you mean 'thickest'?)\n"
+    assert (done.returncode, done.stderr) == (2, said)
 
 
 def test_the_schema_has_its_keys(place):
@@ -156,7 +154,6 @@ def test_the_schema_has_its_keys(place):
 
 
 def test_can_be_left_out(place):
-    assert "haze" not in place.run("invdiff", "plugins", INVDIFF_PLUGINS="motion,mcformer").stdout
     done = place.run("invdiff", "run", "haze.yaml", check=False, INVDIFF_PLUGINS="motion,mcformer")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "no degradation is called 'haze'" in done.stderr
@@ -186,8 +183,8 @@ def test_broken_packages_harm_nobody(place):
             assert "broken 0.1" in line
             assert "FAILED: " in line.split("broken 0.1")[1]
             assert reason in line
+        assert any(line.split()[:2] == ["degradation", "haze"] for line in lines)
         assert sum("FAILED: registered twice" in line for line in lines) == 2
-        place.run("invdiff", "check", "haze")  # needs none of them
         done = place.run("invdiff", "check", "motion", check=False)
         assert done.returncode == 2
         assert "motion' is registered twice, by duplicate (broken 0.1) and motion (invdiff" in done.stderr
@@ -223,7 +220,7 @@ def test_the_page_from_an_empty_folder_to_a_restored_picture(place, tmp_path):
                 assert file.parent.is_dir(), file  # in what new-plugin wrote
                 file.write_text(block)
             for line in block.splitlines() if language == "sh" else ():
-                short = "--set train.steps=2 --set train.batch=1" if "invdiff train" in line else ""
+                short = next((more for name, more in SHORT.items() if f"invdiff {name} " in line), "")
                 place.run(*shlex.split(f"{line} {short}", comments=True))
         (line,) = [
             row for row in place.run("invdiff", "plugins").stdout.splitlines() if row.startswith("degradation  gamma")
