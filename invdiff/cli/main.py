@@ -210,4 +210,5 @@ def deterministic() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # What torch.use_deterministic_algorithms(True, warn_only=True) does too, after importing torch's compiler for 2 s.
+    torch.set_deterministic_debug_mode("warn")

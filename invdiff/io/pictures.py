@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from ..errors import ImageError
@@ -62,6 +61,8 @@ class Photo:
         hidden = None if self.alpha is None else (self.alpha == 0).numpy()
         if hidden is None or not hidden.any() or hidden.all():
             return self.pixels
+        from scipy.ndimage import distance_transform_edt  # takes longer to import than most photos want: few have alpha
+
         rows, cols = distance_transform_edt(hidden, return_distances=False, return_indices=True)
         return self.pixels[:, torch.from_numpy(rows), torch.from_numpy(cols)]
 

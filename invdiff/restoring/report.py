@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ REPORT = "report.json"
 """What is known of every picture of a folder, in that folder."""
 
 
+@cache
 def versions() -> dict[str, str]:
     """What a result may depend on besides the recipe."""
     return {

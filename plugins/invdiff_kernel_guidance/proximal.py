@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from invdiff.blur import conjugate_gradients
+from invdiff.blur import Blur, conjugate_gradients
 from invdiff.degradation import Degradation
 from invdiff.errors import RecipeError
 from invdiff.guidance import Estimate, Guidance, Step
@@ -21,13 +21,13 @@ class ProximalSettings(Settings):
     spread: Annotated[Float, Field(gt=0)] = 0.05
     """Standard deviation on [0, 1] of the prior's estimate where the noisy image tells it nothing."""
     iterations: Annotated[Int, Field(ge=1)] = 15
-    """Steps of conjugate gradients."""
+    """Steps of conjugate gradients; none where a blur's borders are circular, as the solution is in closed form there."""
     kernel: Literal["estimated", "given"] = "estimated"
     """``given``: the true parameters, where they are known."""
 
 
 class Proximal(Guidance[ProximalSettings]):
-    """Replaces x0 by ``argmin ||y - A(x)||^2 / noise^2 + ||x - x0||^2 / r^2``, by conjugate gradients.
+    """Replaces x0 by ``argmin ||y - A(x)||^2 / noise^2 + ||x - x0||^2 / r^2``, in closed form or by conjugate gradients.
 
     This is the posterior mean where the prior's error is white with standard deviation ``r``, for which
     ``1 / r^2 = 1 / sigma_t^2 + 1 / spread^2``: as in DiffPIR (Zhu et al. 2023, Eq. 13) at little noise, and
@@ -58,11 +58,16 @@ class Proximal(Guidance[ProximalSettings]):
 
 
 def solve(y: Tensor, x0: Tensor, theta: Tensor, degradation: Degradation, ratio: float, iterations: int) -> Tensor:
-    """Solve ``(A^T A + ratio) x = A^T y + ratio x0`` from ``x0`` on, each image by itself."""
+    """Solve ``(A^T A + ratio) x = A^T y + ratio x0`` from ``x0`` on, each image by itself.
 
+    Exactly for a blur with circular borders, to so many ``iterations`` for others.
+    """
     bound = degradation.at(theta)
+    rest = bound.adjoint(y - bound.apply(x0))
+    if isinstance(bound, Blur) and bound.padding == "circular":
+        return x0 + bound.inverse(rest, ratio)
 
     def product(x: Tensor) -> Tensor:
         return bound.adjoint(bound.apply(x)) + ratio * x
 
-    return x0 + conjugate_gradients(product, bound.adjoint(y - bound.apply(x0)), iterations)
+    return x0 + conjugate_gradients(product, rest, iterations)

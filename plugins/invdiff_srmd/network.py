@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from scipy.io import loadmat
 from torch import Tensor, nn
 
 from invdiff.errors import WeightsError, one_line
@@ -45,6 +44,8 @@ class SRMDNetwork(nn.Module):
 
 def read_code(file: Path) -> Tensor:
     """The matrix ``P (15, 225)`` of a MATLAB file that codes kernels; :class:`WeightsError` for another file."""
+    from scipy.io import loadmat  # only here: every command imports this plugin
+
     try:
         with file.expanduser().open("rb") as stream:
             matrix = torch.from_numpy(loadmat(stream)["P"]).float()

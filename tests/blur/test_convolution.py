@@ -4,12 +4,13 @@ import math
 
 import numpy as np
 import pytest
+import scipy.fft
 import scipy.ndimage
 import scipy.signal
 import torch
 from PIL import Image
 
-from invdiff.blur.convolution import Blur, BlurOf, blur, blur_adjoint
+from invdiff.blur.convolution import Blur, BlurOf, blur, blur_adjoint, fast_size
 from invdiff.blur.resize import (
     bicubic_matrix,
     downsample_bicubic,
@@ -59,6 +60,30 @@ def test_valid_blur_is_scipys_without_a_border(size, dtype, tolerance):
         for c in range(2):
             want = scipy.signal.convolve2d(x[i, c].double().numpy(), kernels[i].double().numpy(), mode="valid")
             np.testing.assert_allclose(y[i, c].double().numpy(), want, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 9), (3, 4)])  # fast to transform, not so, and smaller than the kernel
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 2e-4)])
+def test_the_inverse_is_that_of_dense_algebra(size, dtype, tolerance):
+    kernels, y = rand(2, 5, 5, seed=1), rand(2, 3, *size, seed=2)
+    pixels = size[0] * size[1]
+    units = torch.eye(pixels, dtype=torch.float64).view(-1, 1, *size)
+    found = Blur(kernels.to(dtype), "circular").inverse(y.to(dtype), 0.1)
+    for i in range(2):
+        a = blur(units, kernels[i].expand(pixels, -1, -1), "circular").flatten(1).T
+        want = torch.linalg.solve(a.T @ a + 0.1 * torch.eye(pixels).double(), y[i].flatten(1).T).T
+        torch.testing.assert_close(found[i].flatten(1), want.to(dtype), rtol=tolerance, atol=tolerance)
+
+
+def test_there_is_no_inverse_in_closed_form_for_other_borders():
+    for padding in ("reflect", "replicate", "valid"):
+        with pytest.raises(ValueError, match=f"^no closed form where borders are {padding}$"):
+            Blur(rand(1, 5, 5), padding).inverse(rand(1, 3, 8, 8), 0.1)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1054, 4093])
+def test_a_fast_size_is_scipys(size):
+    assert fast_size(size) == scipy.fft.next_fast_len(size, real=True)
 
 
 @pytest.mark.parametrize("padding", ["replicate", "circular"])

@@ -5,7 +5,7 @@ import types
 import pytest
 import torch
 
-from invdiff.degradation import BoxSpace
+from invdiff.degradation import BoxSpace, Degradation
 from invdiff.errors import RecipeError
 from invdiff.guidance import Step
 from invdiff.metrics.kernel import kernel_l1
@@ -381,8 +381,8 @@ def matrix(operator, k, side):
 
 @pytest.mark.parametrize(
     "operator",
-    [motion(3), motion(3, padding="valid"), blindsr(3), blindsr(3, downsample="stride")],
-    ids=["motion", "valid", "bicubic", "stride"],
+    [motion(3), motion(3, padding="valid"), motion(3, padding="circular"), blindsr(3), blindsr(3, downsample="stride")],
+    ids=["motion", "valid", "circular", "bicubic", "stride"],
 )
 @pytest.mark.parametrize("ratio", [0.02, 1.0])
 def test_proximal_is_the_gaussian_posterior_mean(operator, ratio):
@@ -402,6 +402,17 @@ def test_proximal_is_the_gaussian_posterior_mean(operator, ratio):
         normal = torch.linalg.solve(a.T @ a + ratio * torch.eye(108).double(), both)
         for want in (kalman, normal):
             torch.testing.assert_close(found[i].flatten(), want, rtol=1e-8, atol=1e-10 * float(x0[i].max()))
+
+
+@pytest.mark.parametrize("size", [(24, 24), (14, 22)])
+def test_proximal_needs_no_iterations_where_borders_are_circular(size):
+    """The closed form is what conjugate gradients go towards, by the same operator told as one of any borders."""
+    operator, x0, k = motion(9, padding="circular"), rand(2, 3, *size), rand(2, 9, 9, seed=1)
+    k = k / k.sum((1, 2), keepdim=True)
+    y = operator.apply(rand(2, 3, *size, seed=2), k)
+    anyhow = types.SimpleNamespace(at=lambda theta: Degradation.at(operator, theta))
+    distance = [float((solve(y, x0, k, anyhow, 0.02, n) - solve(y, x0, k, operator, 0.02, 0)).norm()) for n in (5, 300)]
+    assert distance[1] < 1e-10 < 1e-3 < distance[0]
 
 
 @pytest.mark.parametrize("value_range", [(0.0, 1.0), (-1.0, 1.0)])
