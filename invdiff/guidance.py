@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .blur import Blur, conjugate_gradients
 from .degradation import Degradation
 from .errors import RecipeError
 from .prior import PriorNet
@@ -91,6 +92,39 @@ class Step:
         low, high = self.prior.spec.value_range
         noise = self.prior.spec.schedule.noise_to_signal(torch.tensor([self.t]), torch.empty(1))
         return float(noise) / (high - low)
+
+    def precision(self, spread: float | None) -> float:
+        """``1 / r^2 = 1 / sigma^2 + 1 / spread^2``, with ``r`` the error of the prior's estimate, on [0, 1]: that of
+        the noise, but no more than ``spread``; None is without bound."""
+        return 1 / max(self.sigma, 1e-6) ** 2 + (0 if spread is None else 1 / spread**2)
+
+    def parameters(self, kernel: Literal["estimated", "given"], kind: str) -> Tensor:
+        """The operator's parameters ``(B, *shape)`` as the setting ``kernel`` of a guidance says: the current estimate,
+        differentiable in ``x_t`` where that is, or the true ones. :class:`RecipeError`, which names that guidance's
+        ``kind``, where nobody knows them."""
+        theta = self.truth if kernel == "given" else self.theta
+        if theta is None:
+            raise RecipeError(
+                f"{kind}: kernel 'given' needs a known kernel: inputs that are degraded here, or one that is told"
+                if kernel == "given"
+                else f"{kind}: this prior estimates no kernel: put a guidance that does before it, or say kernel: given"
+            )
+        return theta
+
+    @torch.no_grad()
+    def correction(self, theta: Tensor, ratio: float | Tensor, iterations: int) -> Tensor:
+        """``(A^T A + ratio)^-1 A^T (y - A x0)``, ``(B, 3, H, W)``, for a linear operator: what leads from ``x0`` to
+        ``argmin ||y - A x||^2 + ratio ||x - x0||^2``. Exactly for a blur with circular borders, for others by conjugate
+        gradients, and however few ``iterations`` lower that sum. A constant to gradients."""
+        bound = self.degradation.at(theta)
+        rest = bound.adjoint(self.y - bound.apply(self.x0))
+        if isinstance(bound, Blur) and bound.padding == "circular":
+            return bound.inverse(rest, ratio)
+
+        def product(x: Tensor) -> Tensor:
+            return bound.adjoint(bound.apply(x)) + ratio * x
+
+        return conjugate_gradients(product, rest, iterations)
 
 
 @dataclass

@@ -97,7 +97,7 @@ class Blur:
             full = pad_border_adjoint(full, pad, self.padding)
         return full.to(y.dtype)
 
-    def inverse(self, y: Tensor, ratio: float) -> Tensor:
+    def inverse(self, y: Tensor, ratio: float | Tensor) -> Tensor:
         """``x`` with ``(A^T A + ratio) x = y``, in closed form: for circular borders only, and a ``ratio`` above 0.
 
         There the blur is a product in Fourier space, whatever the sides of image and kernel: by the transform of what

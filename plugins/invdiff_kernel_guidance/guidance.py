@@ -9,7 +9,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from invdiff.errors import RecipeError
 from invdiff.guidance import Guidance, Step
 from invdiff.schedule import NoiseSchedule
 from invdiff.settings import Float, Settings
@@ -68,14 +67,8 @@ class KernelAware(Guidance[KernelAwareSettings]):
             kernel = step.y.new_zeros(len(step.y), *step.degradation.parameters.shape)
             kernel[:, kernel.shape[1] // 2, kernel.shape[2] // 2] = 1
             return kernel
-        kernel_or_none = step.truth if self.settings.kernel == "given" else step.theta
-        if kernel_or_none is None:
-            raise RecipeError(
-                "kernel_aware: kernel 'given' needs a known kernel: inputs that are degraded here, or one that is told"
-                if self.settings.kernel == "given"
-                else "kernel_aware: this prior estimates no kernel"
-            )
-        return kernel_or_none.detach() if self.settings.detach_kernel else kernel_or_none
+        kernel = step.parameters(self.settings.kernel, "kernel_aware")
+        return kernel.detach() if self.settings.detach_kernel else kernel
 
 
 def authors_steps(schedule: NoiseSchedule, t: int, t_next: int) -> float:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
-from invdiff.blur import Blur, conjugate_gradients
-from invdiff.degradation import Degradation
 from invdiff.errors import RecipeError
 from invdiff.guidance import Estimate, Guidance, Step
 from invdiff.settings import Float, Int, Settings
@@ -39,35 +35,10 @@ class Proximal(Guidance[ProximalSettings]):
     def refine(self, step: Step) -> Estimate:
         if not step.degradation.linear:
             raise RecipeError("proximal: this operator is not linear")
-        theta = step.truth if self.settings.kernel == "given" else step.theta
-        if theta is None:
-            raise RecipeError(
-                "proximal: kernel 'given' needs a known kernel: inputs that are degraded here, or one that is told"
-                if self.settings.kernel == "given"
-                else "proximal: this prior estimates no parameters"
-            )
-        with torch.no_grad():
-            x0 = step.x0.detach()
-            solved = solve(step.y, x0, theta.detach(), step.degradation, self.ratio(step), self.settings.iterations)
+        theta = step.parameters(self.settings.kernel, "proximal")
         # A constant to other guidances' gradients, which pass through x0 as if nothing had been added.
-        return Estimate(step.x0 + (solved - x0), step.theta)
+        return Estimate(step.x0 + step.correction(theta, self.ratio(step), self.settings.iterations), step.theta)
 
     def ratio(self, step: Step) -> float:
         """``noise^2 / r^2`` at this step."""
-        return (step.gain * self.settings.noise) ** 2 * (1 / max(step.sigma, 1e-6) ** 2 + 1 / self.settings.spread**2)
-
-
-def solve(y: Tensor, x0: Tensor, theta: Tensor, degradation: Degradation, ratio: float, iterations: int) -> Tensor:
-    """Solve ``(A^T A + ratio) x = A^T y + ratio x0`` from ``x0`` on, each image by itself.
-
-    Exactly for a blur with circular borders, to so many ``iterations`` for others.
-    """
-    bound = degradation.at(theta)
-    rest = bound.adjoint(y - bound.apply(x0))
-    if isinstance(bound, Blur) and bound.padding == "circular":
-        return x0 + bound.inverse(rest, ratio)
-
-    def product(x: Tensor) -> Tensor:
-        return bound.adjoint(bound.apply(x)) + ratio * x
-
-    return x0 + conjugate_gradients(product, rest, iterations)
+        return (step.gain * self.settings.noise) ** 2 * step.precision(self.settings.spread)

@@ -16,7 +16,7 @@ from invdiff.guidance import Estimate, Guidance, Problem, Step
 from invdiff.schedule import NoiseSchedule
 from invdiff.settings import Float, Int
 
-from .linear import NoiseSettings, SolverSettings, correction, parameters, without_adjoint
+from .linear import NoiseSettings, SolverSettings, without_adjoint
 
 
 class DAPSSettings(SolverSettings, NoiseSettings):
@@ -48,12 +48,12 @@ class DAPS(Guidance[DAPSSettings]):
         return without_adjoint(degradation) or self.settings.unfit(degradation)
 
     def refine(self, step: Step) -> Estimate:
-        theta, noise = parameters(step, self.settings.kernel, "daps"), self.settings.sigma(step)
-        doubt = 1 / step.sigma**2 + (0 if self.settings.spread is None else 1 / self.settings.spread**2)
+        theta, noise = step.parameters(self.settings.kernel, "daps"), self.settings.sigma(step)
+        precision = step.precision(self.settings.spread)
         x0 = arrived(step, self.settings.ode_steps)
-        x0 = x0 + doubt**-0.5 * step.draw(x0)
+        x0 = x0 + precision**-0.5 * step.draw(x0)
         perturbed = replace(step, x0=x0, y=step.y + noise * step.draw(step.y))
-        x0 = x0 + correction(perturbed, theta, noise**2 * doubt, self.settings.iterations)
+        x0 = x0 + perturbed.correction(theta, noise**2 * precision, self.settings.iterations)
         return Estimate(step.x0 + (x0 - step.x0).detach(), step.theta)
 
 

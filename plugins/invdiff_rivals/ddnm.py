@@ -10,7 +10,7 @@ from invdiff.degradation import Degradation
 from invdiff.guidance import Estimate, Guidance, Step
 from invdiff.settings import Float, Int
 
-from .linear import SolverSettings, correction, parameters, without_adjoint
+from .linear import SolverSettings, without_adjoint
 
 
 class DDNMSettings(SolverSettings):
@@ -34,6 +34,6 @@ class DDNM(Guidance[DDNMSettings]):
         return without_adjoint(degradation)
 
     def refine(self, step: Step) -> Estimate:
-        theta = parameters(step, self.settings.kernel, "ddnm")
-        shift = correction(step, theta, self.settings.floor**2, self.settings.iterations)
+        theta = step.parameters(self.settings.kernel, "ddnm")
+        shift = step.correction(theta, self.settings.floor**2, self.settings.iterations)
         return Estimate(step.x0 + shift, step.theta)

@@ -10,7 +10,7 @@ from invdiff.degradation import Degradation
 from invdiff.guidance import Estimate, Guidance, Step
 from invdiff.settings import Float, Int
 
-from .linear import NoiseSettings, SolverSettings, correction, parameters, without_adjoint
+from .linear import NoiseSettings, SolverSettings, without_adjoint
 
 
 class DiffPIRSettings(SolverSettings, NoiseSettings):
@@ -39,7 +39,6 @@ class DiffPIR(Guidance[DiffPIRSettings]):
     def refine(self, step: Step) -> Estimate:
         if step.t_next < 0:
             return Estimate(step.x0, step.theta)
-        theta = parameters(step, self.settings.kernel, "diffpir")
-        doubt = 1 / step.sigma**2 + (0 if self.settings.spread is None else 1 / self.settings.spread**2)
-        ratio = self.settings.strength * self.settings.sigma(step) ** 2 * doubt
-        return Estimate(step.x0 + correction(step, theta, ratio, self.settings.iterations), step.theta)
+        theta = step.parameters(self.settings.kernel, "diffpir")
+        ratio = self.settings.strength * self.settings.sigma(step) ** 2 * step.precision(self.settings.spread)
+        return Estimate(step.x0 + step.correction(theta, ratio, self.settings.iterations), step.theta)

@@ -11,7 +11,7 @@ from torch import Tensor
 from invdiff.guidance import Guidance, Step
 from invdiff.settings import Float
 
-from .linear import SolverSettings, parameters
+from .linear import SolverSettings
 
 
 class DPSSettings(SolverSettings):
@@ -32,7 +32,7 @@ class DPS(Guidance[DPSSettings]):
     needs_gradient = True
 
     def correct(self, step: Step, x_next: Tensor) -> Tensor:
-        theta = parameters(step, self.settings.kernel, "dps")
+        theta = step.parameters(self.settings.kernel, "dps").detach()
         residual = (step.y - step.degradation.apply(step.x0, theta)).flatten(1)
         distance = residual.square().sum(1).clamp_min(1e-24).sqrt()
         # Samples do not see each other, so the sum's gradient is each one's own.

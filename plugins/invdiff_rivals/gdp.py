@@ -13,7 +13,7 @@ from invdiff.degradation import Degradation
 from invdiff.guidance import Estimate, Guidance, Step
 from invdiff.settings import Float, Int, Settings
 
-from .linear import SolverSettings, neutral, parameters
+from .linear import SolverSettings, neutral
 
 _SIDE = 256  # of the authors' pictures
 
@@ -34,7 +34,7 @@ class GDP(Guidance[GDPSettings]):
     Settings = GDPSettings
 
     def correct(self, step: Step, x_next: Tensor) -> Tensor:
-        theta = parameters(step, self.settings.kernel, "gdp")
+        theta = step.parameters(self.settings.kernel, "gdp").detach()
         with torch.enable_grad():
             x0 = step.x0.detach().requires_grad_()
             total = (step.y - step.degradation.apply(x0, theta)).square().sum()

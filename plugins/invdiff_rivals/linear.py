@@ -1,16 +1,13 @@
-"""What the solvers share: the operator's parameters, its noise, and its regularised inverse."""
+"""What the solvers share: settings, the measurement's noise, and what operators they are for."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
-from invdiff.blur import conjugate_gradients
 from invdiff.degradation import Degradation, KernelSpace
-from invdiff.errors import RecipeError
 from invdiff.guidance import Step
 from invdiff.metrics import noise_level
 from invdiff.settings import Float, Settings
@@ -57,18 +54,6 @@ def without_kernel(degradation: Degradation) -> str | None:
     return None if isinstance(degradation.parameters, KernelSpace) else "this operator's parameters are no kernel"
 
 
-def parameters(step: Step, kernel: Literal["estimated", "given"], kind: str) -> Tensor:
-    """The operator's parameters ``(B, *shape)`` at this step, as ``kernel`` of that kind says, without a graph."""
-    theta = step.truth if kernel == "given" else step.theta
-    if theta is None:
-        raise RecipeError(
-            f"{kind}: kernel 'given' needs a known kernel: inputs that are degraded here, or one that is told"
-            if kernel == "given"
-            else f"{kind}: this prior estimates no kernel: put a guidance that does before it, or say kernel: given"
-        )
-    return theta.detach()
-
-
 def neutral(y: Tensor, operator: Degradation) -> Tensor:
     """Parameters ``(B, *shape)`` to begin with where there are none: a kernel of one pixel in the middle, no blur at
     all; or, of another space, what lies nearest to nothing."""
@@ -76,17 +61,3 @@ def neutral(y: Tensor, operator: Degradation) -> Tensor:
     if isinstance(operator.parameters, KernelSpace):
         theta[:, theta.shape[1] // 2, theta.shape[2] // 2] = 1
     return operator.parameters.project(theta)
-
-
-@torch.no_grad()
-def correction(step: Step, theta: Tensor, ratio: float | Tensor, iterations: int) -> Tensor:
-    """``(A^T A + ratio)^-1 A^T (y - A x0)``, the pseudo-inverse where ``ratio`` is 0, by conjugate gradients.
-
-    However few, with ``r = y - A x0`` they lower ``||A x - r||^2 + ratio ||x||^2``.
-    """
-    bound = step.degradation.at(theta)
-
-    def product(x: Tensor) -> Tensor:
-        return bound.adjoint(bound.apply(x)) + ratio * x
-
-    return conjugate_gradients(product, bound.adjoint(step.y - bound.apply(step.x0)), iterations)

@@ -11,7 +11,7 @@ from invdiff.degradation import Degradation
 from invdiff.guidance import Estimate, Guidance, Step
 from invdiff.settings import Float, Int
 
-from .linear import NoiseSettings, SolverSettings, correction, parameters, without_adjoint
+from .linear import NoiseSettings, SolverSettings, without_adjoint
 
 
 class PiGDMSettings(SolverSettings, NoiseSettings):
@@ -37,9 +37,9 @@ class PiGDM(Guidance[PiGDMSettings]):
         return without_adjoint(degradation) or self.settings.unfit(degradation)
 
     def refine(self, step: Step) -> Estimate:
-        theta, noise = parameters(step, self.settings.kernel, "pigdm"), self.settings.sigma(step)
-        variance = 1 / (step.sigma**-2 + self.settings.spread**-2)
-        pull = correction(step, theta, noise**2 / variance, self.settings.iterations) / variance
+        theta, noise = step.parameters(self.settings.kernel, "pigdm"), self.settings.sigma(step)
+        variance = 1 / step.precision(self.settings.spread)
+        pull = step.correction(theta, noise**2 / variance, self.settings.iterations) / variance
         (score,) = torch.autograd.grad((pull * step.x0).sum(), step.x_t, retain_graph=True)
         schedule, (low, high) = step.prior.spec.schedule, step.prior.spec.value_range
         abar = float(schedule.alphas_cumprod[step.t])

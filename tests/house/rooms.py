@@ -15,7 +15,10 @@ ROOMS = {
     "light": ("the light behind a photo's numbers", set()),
     "degradation": ("`Degradation` and where its parameters live", {"light", "settings"}),
     "prior": ("`PriorNet`, and any denoiser as one", {"degradation", "schedule", "settings"}),
-    "guidance": ("`Guidance`, and the `Problem` it is asked about", {"degradation", "errors", "prior", "settings"}),
+    "guidance": (
+        "`Guidance`, and the `Problem` it is asked about",
+        {"blur", "degradation", "errors", "prior", "settings"},
+    ),
     "sampler": ("`step` and `sample`: the one loop", {"degradation", "guidance", "prior", "schedule", "settings"}),
     "tiling": ("any prior on any size", {"prior"}),
     "method": ("`Restoration`, and `Method`: other ways to restore", {"degradation", "io", "metrics", "settings"}),

@@ -20,7 +20,7 @@ from invdiff_kernel_guidance.kernel_update import (
     difference,
     strong_edges,
 )
-from invdiff_kernel_guidance.proximal import Proximal, ProximalSettings, solve
+from invdiff_kernel_guidance.proximal import Proximal, ProximalSettings
 from invdiff_motion.operator import Motion, MotionSettings
 
 SCHEDULE = NoiseSchedule.linear(1000)
@@ -394,7 +394,7 @@ def test_proximal_is_the_gaussian_posterior_mean(operator, ratio):
     k = k / k.sum((1, 2), keepdim=True)
     x0[1] *= 1e4
     y = operator.apply(rand(2, 3, 6, 6, seed=2), k)
-    found = solve(y, x0, k, operator, ratio, 200)
+    found = x0 + step(operator, x0, k, y).correction(k, ratio, 200)
     for i in range(2):
         a, rest = matrix(operator, k[i : i + 1], 6), (y[i] - operator.apply(x0, k)[i]).flatten()
         kalman = x0[i].flatten() + a.T @ torch.linalg.solve(a @ a.T + ratio * torch.eye(len(a)).double(), rest)
@@ -434,8 +434,8 @@ def test_proximal_goes_towards_the_measurement():
     found = {t: proximal().refine(step(operator, start, k, y, t)) for t in (0, 999)}
     distance = {t: float((operator.apply(e.x0, e.theta) - y).norm()) for t, e in found.items()}
     assert distance[999] < distance[0] < float((operator.apply(start, k) - y).norm())
-    guide = proximal()
-    want = solve(y, start, k, operator, guide.ratio(step(operator, start, k, y, 999)), guide.settings.iterations)
+    guide, last = proximal(), step(operator, start, k, y, 999)
+    want = start + last.correction(k, guide.ratio(last), guide.settings.iterations)
     torch.testing.assert_close(found[999].x0, want)
     assert torch.equal(found[999].theta, k)
 
@@ -466,7 +466,7 @@ def test_what_proximal_cannot_serve_is_refused():
     operator, x, k, y = problem(side=24)
     with pytest.raises(RecipeError, match=r"^proximal: kernel 'given' needs a known kernel: inputs that are .*$"):
         proximal(kernel="given").refine(step(operator, x, k, y))
-    with pytest.raises(RecipeError, match=r"^proximal: this prior estimates no parameters$"):
+    with pytest.raises(RecipeError, match=r"^proximal: this prior estimates no kernel: put a guidance that does"):
         proximal().refine(step(operator, x, None, y, truth=k))
     operator.linear = False
     with pytest.raises(RecipeError, match=r"^proximal: this operator is not linear$"):

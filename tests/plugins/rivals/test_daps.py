@@ -11,20 +11,8 @@ from invdiff.guidance import Problem, Step
 from invdiff.metrics.cost import cost
 from invdiff.prior import Output, PriorNet
 from invdiff.sampler import sample
-from invdiff.testing import parametrize_with_checks
-from invdiff_blindsr.operator import BlindSR, BlindSRSettings
 from invdiff_rivals.daps import DAPS, DAPSSettings, arrived
 from linear_gaussian import NOISE, SCHEDULE, A, Dense, N, White, gen, one, posterior, rand
-
-
-@parametrize_with_checks([DAPS(), DAPS(DAPSSettings(ode_steps=1, spread=0.5))])
-def test_conformance(component, check):
-    check(component)
-
-
-@parametrize_with_checks([DAPS()], operator=BlindSR(BlindSRSettings(scale=2, kernel_size=7)))
-def test_conformance_in_super_resolution(component, check):
-    check(component)
 
 
 def walked(steps, count, temperature=1.0):

@@ -19,14 +19,17 @@ from invdiff.testing import parametrize_with_checks
 from invdiff.testing.subjects import ToyBlur
 from invdiff_blindsr.operator import BlindSR, BlindSRSettings
 from invdiff_motion.operator import Motion, MotionSettings
+from invdiff_rivals.daps import DAPS, DAPSSettings
 from invdiff_rivals.ddnm import DDNM, DDNMSettings
 from invdiff_rivals.diffpir import DiffPIR, DiffPIRSettings
 from invdiff_rivals.dps import DPS, DPSSettings
 from invdiff_rivals.fast_em import FastEM, FastEMSettings
+from invdiff_rivals.gdp import GDP, ParameterDescent
 from invdiff_rivals.pigdm import PiGDM, PiGDMSettings
 from linear_gaussian import NOISE, SCHEDULE, A, Dense, M, N, White, gen, one, posterior, rand, still
 
-EVERYONE = [DPS(), DiffPIR(), DDNM(), PiGDM(), FastEM()]
+EVERYONE = [DPS(), DiffPIR(), DDNM(), PiGDM(), FastEM(), GDP(), ParameterDescent()]
+EVERYONE += [DAPS(), DAPS(DAPSSettings(ode_steps=1, spread=0.5))]
 
 rng = np.random.default_rng(5)
 
