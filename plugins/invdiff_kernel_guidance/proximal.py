@@ -17,13 +17,13 @@ class ProximalSettings(Settings):
     spread: Annotated[Float, Field(gt=0)] = 0.05
     """Standard deviation on [0, 1] of the prior's estimate where the noisy image tells it nothing."""
     iterations: Annotated[Int, Field(ge=1)] = 15
-    """Steps of conjugate gradients; none where a blur's borders are circular, as the solution is in closed form there."""
+    """Steps of conjugate gradients; none where a blur's borders are circular: the solution has a closed form there."""
     kernel: Literal["estimated", "given"] = "estimated"
     """``given``: the true parameters, where they are known."""
 
 
 class Proximal(Guidance[ProximalSettings]):
-    """Replaces x0 by ``argmin ||y - A(x)||^2 / noise^2 + ||x - x0||^2 / r^2``, in closed form or by conjugate gradients.
+    """Replaces x0 by ``argmin ||y - A(x)||^2 / noise^2 + ||x - x0||^2 / r^2``, see :meth:`Step.correction`.
 
     This is the posterior mean where the prior's error is white with standard deviation ``r``, for which
     ``1 / r^2 = 1 / sigma_t^2 + 1 / spread^2``: as in DiffPIR (Zhu et al. 2023, Eq. 13) at little noise, and
