@@ -97,7 +97,7 @@ def _instead_of(recipe: Recipe, device: str) -> Instead | None:
     ours, theirs = build(recipe.degradation), build(other.degradation)
     if (theirs.scale, theirs.parameters) != (ours.scale, ours.parameters):
         raise RecipeError(f"{place}: {path} has an operator of another scale, or with other parameters")
-    limits = Limits(named.noise, named.quality)
+    limits = Limits(named.noise, named.quality, named.grain)
     return Instead(limits, lambda: assemble(other, device, choose=False))
 
 

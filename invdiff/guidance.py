@@ -114,11 +114,11 @@ class Step:
     @torch.no_grad()
     def correction(self, theta: Tensor, ratio: float | Tensor, iterations: int) -> Tensor:
         """``(A^T A + ratio)^-1 A^T (y - A x0)``, ``(B, 3, H, W)``, for a linear operator: what leads from ``x0`` to
-        ``argmin ||y - A x||^2 + ratio ||x - x0||^2``. Exactly for a blur with circular borders, for others by conjugate
-        gradients, and however few ``iterations`` lower that sum. A constant to gradients."""
+        ``argmin ||y - A x||^2 + ratio ||x - x0||^2``. Exactly for a blur with circular borders and a ratio above 0, for
+        others by conjugate gradients, and however few ``iterations`` lower that sum. A constant to gradients."""
         bound = self.degradation.at(theta)
         rest = bound.adjoint(self.y - bound.apply(self.x0))
-        if isinstance(bound, Blur) and bound.padding == "circular":
+        if isinstance(bound, Blur) and bound.padding == "circular" and bool(torch.as_tensor(ratio).min() > 0):
             return bound.inverse(rest, ratio)
 
         def product(x: Tensor) -> Tensor:

@@ -25,6 +25,9 @@ from invdiff_mcformer.settings import MCFormerSettings
 collect_ignore = ["thirdparty/invdiff-haze"]  # a package with tests of its own, run where it is installed
 torch.set_num_threads(1)  # as in the processes that tests start, so that sums come out the same
 
+LONG = ("test_thirdparty.py", "test_docs.py", "test_training.py", "test_going_on.py", "test_team.py")
+"""Files that take longest, or come last: first, so that no process waits for another at the end (``-n 2``)."""
+
 RECIPE = """\
 name: tiny
 seed: 3
@@ -73,6 +76,15 @@ train:
   log_every: 1
   checkpoint_every: 100
 """
+
+
+def pytest_configure(config):
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False  # which begins with the files of most tests, not the longest
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 @dataclass

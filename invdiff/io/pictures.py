@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import ImageError
 from .atomic import write_atomic
+from .deep_png import encode_deep_png
 from .jpeg import Jpeg
 
 _ORIENTATION = 0x0112  # in EXIF
@@ -44,7 +45,8 @@ class Photo:
     """A picture as the loop wants it, with what is needed to give back its like.
 
     ``pixels (3, H, W)`` in [0, 1]; ``alpha (H, W)`` in [0, 1] or None; ``grey`` where the picture has
-    one channel only, which ``pixels`` repeats; ``jpeg`` how its file was compressed, if it was.
+    one channel only, which ``pixels`` repeats; ``jpeg`` how its file was compressed, if it was; ``deep`` where it has
+    more than 8 bits a channel: its like has 16.
     """
 
     pixels: Tensor
@@ -52,6 +54,7 @@ class Photo:
     grey: bool = False
     metadata: Metadata = Metadata()
     jpeg: Jpeg | None = None
+    deep: bool = False
 
     def shown(self) -> Tensor:
         """The pixels, those under no alpha taken from the nearest visible one.
@@ -99,6 +102,13 @@ class Photo:
     def to_array(self) -> np.ndarray:
         """uint8, ``(H, W)``, ``(H, W, 2)``, ``(H, W, 3)`` or ``(H, W, 4)`` with alpha last."""
         array = eight_bit(self._planes())
+        return array[..., 0] if array.shape[-1] == 1 else array
+
+    def to_file_array(self) -> np.ndarray:
+        """The same as a file of it holds it: uint16 of a deep one."""
+        if not self.deep:
+            return self.to_array()
+        array = _of_dtype(self._planes().clamp(0, 1), np.dtype(np.uint16))
         return array[..., 0] if array.shape[-1] == 1 else array
 
     def to_array_like(self, other: np.ndarray) -> np.ndarray:
@@ -157,8 +167,8 @@ def from_array(array: np.ndarray) -> Photo:
         raise ImageError(f"an image array is uint8, uint16 or float, got {array.dtype}")
     planes = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
     alpha = planes[-1] if len(planes) in (2, 4) else None
-    grey = len(planes) <= 2
-    return Photo(planes[:1].expand(3, -1, -1).clone() if grey else planes[:3], alpha, grey)
+    grey, deep = len(planes) <= 2, array.dtype not in (np.uint8, bool)
+    return Photo(planes[:1].expand(3, -1, -1).clone() if grey else planes[:3], alpha, grey, deep=deep)
 
 
 def from_pil(picture: Image.Image) -> Photo:
@@ -239,12 +249,14 @@ def sample_photo(name: str) -> Photo:
 
 
 def encode_png(array: np.ndarray, metadata: Metadata | None = None, *, quick: bool = False) -> bytes:
-    """An 8-bit array as the bytes of a PNG; ``quick``: for what is only looked at, in less time and a larger file."""
+    """An array of 8 or 16 bits as a PNG; ``quick``: for what is only looked at, in less time and a larger file."""
+    if array.dtype == np.uint16:
+        return encode_deep_png(array, metadata or Metadata())
     buffer, options = io.BytesIO(), metadata.options() if metadata else {}
     Image.fromarray(array).save(buffer, "PNG", **options, **({"compress_level": 1} if quick else {}))
     return buffer.getvalue()
 
 
 def save_png(array: np.ndarray, path: Path, metadata: Metadata | None = None, *, quick: bool = False) -> None:
-    """Write an 8-bit array as PNG, atomically."""
+    """Write an array of 8 or 16 bits as PNG, atomically."""
     write_atomic(path, encode_png(array, metadata, quick=quick))

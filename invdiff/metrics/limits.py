@@ -7,23 +7,31 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..io.jpeg import Jpeg
-from .noise import colour_noise
+from .noise import colour_noise, noise_level
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a prior can take: noise below a standard deviation on [0, 1], and JPEG above a quality."""
+    """What a prior can take: noise below a standard deviation on [0, 1], JPEG above a quality.
+
+    ``grain`` is that of all finest detail, where it is so strong that little of it can be the scene's.
+    """
 
     noise: float
     quality: int
+    grain: float = 1.0
 
     def passed_by(self, y: Tensor, jpeg: Jpeg | None = None) -> str:
         """What of a photo ``(3, h, w)`` in [0, 1] is beyond them, in words; nothing where nothing is.
 
         Noise is what the photo's colours differ by in the finest detail, the quality that of the file's own tables.
         """
-        noise = colour_noise(y)
-        found = [f"colour noise of {100 * noise:.1f} %"] if noise >= self.noise else []
+        noise, grain = colour_noise(y), float(noise_level(y[None]))
+        found = []
+        if noise >= self.noise:
+            found.append(f"colour noise of {100 * noise:.1f} %")
+        elif grain >= self.grain:
+            found.append(f"grain of {100 * grain:.1f} %")
         if jpeg is not None and jpeg.quality <= self.quality:
             found.append(f"JPEG quality of {jpeg.quality}")
         return " and ".join(found)

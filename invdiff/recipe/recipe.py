@@ -38,6 +38,8 @@ class InsteadSettings(Settings):
     """From which noise in the photo's colours on, its standard deviation on [0, 1]."""
     quality: Annotated[Int, Field(ge=0, le=100)]
     """From which quality of its JPEG down, by the file's own tables."""
+    grain: Annotated[Float, Field(ge=0, le=1)] = 1.0
+    """From which standard deviation of all its finest detail on: noise of no colour, or texture finer than most."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 from .. import metrics
 from ..blur import downsample_bicubic
 from ..degradation import BoxSpace, Degradation, KernelSpace
-from ..io.pictures import Photo, save_png
+from ..io.pictures import Photo, from_array, save_png
 from ..io.sheets import comparison, save_kernel, uncertainty_picture
 from ..metrics.lpips import LPIPS
 from ..metrics.result import parameter_metrics, picture_metrics, residual_rms
@@ -94,9 +94,8 @@ def certificate(result: Result, written: bytes) -> dict[str, Any] | None:
     what noise and compression leave. None where no parameters are known."""
     if result.parameters is None or result.findings is None:
         return None
-    again = residual_rms(
-        metrics.round8(result.restored.pixels), result.parameters, result.photo.shown(), result.operator
-    )
+    as_written = from_array(result.restored.to_file_array()).pixels
+    again = residual_rms(as_written, result.parameters, result.photo.shown(), result.operator)
     return {
         "consistency": -20 * math.log10(max(again, 1e-10)),
         "noise": -20 * math.log10(result.findings.floor),
@@ -125,9 +124,9 @@ def save(result: Result, folder: Path, stem: str, shrink: int | None = None) -> 
     if shrink is not None:
         smaller = downsample_bicubic(result.restored.pixels, result.operator.scale // shrink)
         shrunk = result.restored.restored(smaller)
-        save_png(shrunk.to_array(), folder / f"{stem}.x{shrink}.png", shrunk.metadata)
+        save_png(shrunk.to_file_array(), folder / f"{stem}.x{shrink}.png", shrunk.metadata)
         suffixes.append(f".x{shrink}.png")
-    save_png(result.restored.to_array(), folder / f"{stem}.png", result.restored.metadata)
+    save_png(result.restored.to_file_array(), folder / f"{stem}.png", result.restored.metadata)
     return [stem + suffix for suffix in suffixes]
 
 

@@ -40,3 +40,9 @@ def test_limits():
     assert limits.passed_by(flat, coarse) == "JPEG quality of 80"
     assert Limits(0.01, 79).passed_by(flat, coarse) == ""
     assert limits.passed_by(grain, coarse) == "colour noise of 2.0 % and JPEG quality of 80"
+    film = 0.03 * torch.randn(200, 200, generator=torch.Generator().manual_seed(3))
+    grey = 0.5 + film + torch.tensor([0.0, 0.1, 0.2])[:, None, None]
+    assert limits.passed_by(grey) == ""  # grain is not asked about unless it says so
+    assert Limits(0.01, 80, grain=0.02).passed_by(grey) == "grain of 3.0 %"
+    assert Limits(0.01, 80, grain=0.04).passed_by(grey) == ""
+    assert Limits(0.01, 80, grain=0.02).passed_by(grain) == "colour noise of 2.0 %"  # said once
