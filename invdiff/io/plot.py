@@ -10,8 +10,9 @@ _COLOURS = ("#0b62a4", "#d1495b", "#2e8b57", "#8a5a9e", "#c77b0a", "#3a3a3a")
 _WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 460, 260, 60, 34, 14, 44
 
 
-def plot(curves: Mapping[str, Sequence[tuple[int, float]]], heading: str) -> str:
-    """Curves over steps as an SVG of its own, legible in black and white: each has its own marks."""
+def plot(curves: Mapping[str, Sequence[tuple[int, float]]], heading: str, along: str = "step") -> str:
+    """Curves over steps, or what else is counted ``along`` them, as an SVG of its own, legible in black and white: each
+    has its own marks."""
     values = [v for curve in curves.values() for _, v in curve]
     last = max((s for curve in curves.values() for s, _ in curve), default=1)
     low, high = min(values, default=0.0), max(values, default=1.0)
@@ -27,7 +28,7 @@ def plot(curves: Mapping[str, Sequence[tuple[int, float]]], heading: str) -> str
 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT + 18 * len(curves)}" role="img" '
-        f'font-family="sans-serif" font-size="12"><title>{escape(heading)} over steps</title>',
+        f'font-family="sans-serif" font-size="12"><title>{escape(heading)} over {along}s</title>',
         f'<text x="{_LEFT}" y="20" font-size="14" fill="currentColor">{escape(heading)}</text>',
     ]
     for value, text in _ticks(low, high):
@@ -39,7 +40,7 @@ def plot(curves: Mapping[str, Sequence[tuple[int, float]]], heading: str) -> str
         place = f'x="{x(step):.1f}" y="{_HEIGHT - _BOTTOM + 18}"'
         parts.append(f'<text {place} text-anchor="middle" fill="currentColor">{step}</text>')
     middle = _LEFT + width / 2
-    parts.append(f'<text x="{middle}" y="{_HEIGHT - 8}" text-anchor="middle" fill="currentColor">step</text>')
+    parts.append(f'<text x="{middle}" y="{_HEIGHT - 8}" text-anchor="middle" fill="currentColor">{along}</text>')
     for i, (method, curve) in enumerate(curves.items()):
         colour = _COLOURS[i % len(_COLOURS)]
         dash = f' stroke-dasharray="{6 + 2 * i} {i + 1}"' if i else ""

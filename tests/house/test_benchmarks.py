@@ -52,6 +52,15 @@ def test_a_cell_is_the_mean_of_its_rows(tables):
     assert line.split("|")[4].strip() == psnr
 
 
+def test_curves_are_drawn_from_the_results():
+    spec = importlib.util.spec_from_file_location("evaluations", ROOT / "benchmarks" / "evaluations.py")
+    evaluations = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(evaluations)
+    for path, drawn in evaluations.drawings().items():
+        assert path.read_text(encoding="utf-8") == drawn, "python benchmarks/evaluations.py"
+        assert f"(images/{path.name})" in PAGES[0].read_text(encoding="utf-8")
+
+
 def test_what_is_not_there_is_said(tables):
     for wanted in ({"from": "set5", "columns": ["fid"]}, {"from": "set5", "columns": ["psnr_rgb"], "datasets": ["no"]}):
         with pytest.raises(SystemExit, match="no such rows, or not all of these columns"):

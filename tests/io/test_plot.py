@@ -38,3 +38,10 @@ def test_steps_are_round(last, named):
 def test_one_value_and_none():
     assert numbers(plot({"a": [(1, 0.5)]}, "h"), "end")
     assert numbers(plot({}, "h"), "end")
+
+
+def test_what_is_counted_is_said():
+    assert ">step</text>" in plot({"a": [(1, 0.5)]}, "h")
+    svg = plot({"a": [(1, 0.5)]}, "h", "evaluation")
+    assert ">evaluation</text>" in svg
+    assert "h over evaluations</title>" in svg
