@@ -104,6 +104,9 @@ class RunDisplay(Display):
             if words:
                 click.echo(printable(f"{entry['stem']}: {words.get('found', '')}"))
                 click.echo(printable("  " + "; ".join(text for name, text in words.items() if name != "found")))
+            as_it_is = entry.get("metrics") is None and not entry.get("halved")
+            if as_it_is and entry.get("findings", {}).get("noise", 0) >= _NOISY:
+                click.echo("  much of its finest detail is noise, or texture as fine: --halve gives less of both")
 
     def _table(self, entries: list[dict[str, Any]]) -> None:
         operator = self.work.pipeline.degradation
@@ -139,6 +142,9 @@ def _cell(metrics: dict[str, float], name: str) -> str:
     value, baseline = (METRICS[name].number(metrics.get(key)) for key in (name, f"{name}_baseline"))
     return f"{value} / {baseline}" if value and baseline else value
 
+
+_NOISY = 0.03
+"""A photo's noise, on [0, 1], from which on a copy of half the size is worth a try: see docs/benchmarks.md."""
 
 _BASELINES = {
     "bicubic": "the same of the photo enlarged without restoring it",

@@ -10,7 +10,7 @@ Example = tuple[str, str]
 """A command, and what it does."""
 
 SECTIONS = {
-    "What is restored": ("inputs", "output", "reference", "synthesize", "kernel", "data", "validate"),
+    "What is restored": ("inputs", "output", "reference", "synthesize", "halve", "kernel", "data", "validate"),
     "What is measured": ("kernels", "limit", "repeat", "methods", "variants", "lpips", "fid", "trace", "pictures"),
     "How": (
         "overrides",

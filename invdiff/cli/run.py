@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=PLACE, help="Folder for the results [runs/<recipe name>].")
 @click.option("--reference", type=PLACE, help="Folder of clean pictures to measure against.")
 @click.option("--synthesize", is_flag=True, help="Inputs are clean: degrade them first.")
+@click.option("--halve", is_flag=True, help="Restore copies of half the size, for noisy photos: cleaner, and smaller.")
 @click.option("--kernel", type=PLACE, help="File with the blur's kernel, if it is known.")
 @click.option("--lpips", type=PLACE, help="Folder with LPIPS weights; adds that metric.")
 @click.option("--samples", type=click.IntRange(1), default=1, help="Draw so often: the mean, and how sure it is.")
@@ -59,6 +60,7 @@ def run(
     common: Common,
     reference: Path | None,
     synthesize: bool,
+    halve: bool,
     kernel: Path | None,
     lpips: Path | None,
     samples: int,
@@ -92,6 +94,8 @@ def run(
     for option, given in (("--reference", reference), ("--kernel", kernel)):
         if synthesize and given is not None:
             raise InvdiffError(f"{option} goes with degraded inputs, --synthesize with clean ones: give one of them")
+    if synthesize and halve:
+        raise InvdiffError("--halve goes with photos as they are, --synthesize with clean ones: give one of them")
     if reference is not None:
         jobs = with_references(jobs, reference, pipeline.degradation.scale)
         _say(f"no reference for {job.stem}" for job in jobs if job.reference is None)
@@ -99,6 +103,7 @@ def run(
     options = RunOptions(
         synthesize=synthesize,
         crop=found.input.crop,
+        halve=halve,
         kernel=None if kernel is None else _kernel(kernel, pipeline.degradation),
         lpips=LPIPS(lpips) if lpips else None,
         samples=samples,

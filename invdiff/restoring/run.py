@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..blur import downsample_bicubic
 from ..errors import ImageError, InvdiffError, explained
 from ..io.atomic import make_folder
 from ..io.decoding import load
@@ -40,6 +41,8 @@ class RunOptions:
     """Inputs are clean: degrade them first, and measure the result against them."""
     crop: int | None = None
     """Side of the centre crop of pictures that are to be degraded; None: whole pictures."""
+    halve: bool = False
+    """Restore a copy of half the size: noise and grain that drown the finest detail are less there."""
     kernel: Tensor | None = None
     """A known kernel ``(K, K)`` to restore with."""
     lpips: LPIPS | None = None
@@ -209,7 +212,6 @@ class Run:
             measurement.clean,
             measurement.parameters,
         )
-        networks = [self.options.lpips] if self.options.lpips else []
         output, files = f"{job.stem}.png", save(result, self.folder, job.stem, self.options.shrink)
         return Outcome(
             {
@@ -221,18 +223,26 @@ class Run:
                 "steps": pipeline.sampler.steps,
                 "evaluations": found.evaluations,
                 "residual": found.residual,
-                **entry_of(result, networks),
+                **self._entry(result),
                 "certificate": certificate(result, (self.folder / output).read_bytes()),
                 "files": files,
                 **({} if pipeline is self.pipeline else {"settings": plain_data(pipeline.identity)}),
             }
         )
 
+    def _entry(self, result: Result) -> dict[str, Any]:
+        entry = entry_of(result, [self.options.lpips] if self.options.lpips else [])
+        if self.options.halve:
+            entry["halved"] = True
+            entry["words"]["done"] = f"halved, then {entry['words']['done']}"
+        return entry
+
     def _measurement(self, job: Job) -> Measurement:
         sample = job.input.partition(":")[2]
         photo = sample_photo(sample) if job.path is None else load(job.path)
         operator = self.pipeline.degradation
         if not self.options.synthesize:
+            photo = _halved(photo, job) if self.options.halve else photo
             return Measurement(photo, clean=None if job.reference is None else self._clean(job.reference, job, photo))
         photo = photo.to_degrade(operator.scale, self.options.crop)
         if not min(photo.pixels.shape):
@@ -270,3 +280,12 @@ class Run:
         digest.update(repr((measurement.photo.metadata, measurement.photo.jpeg)).encode())
         digest.update(str(self.options.lpips and self.options.lpips.network).encode())
         return digest.hexdigest()[:16]
+
+
+def _halved(photo: Photo, job: Job) -> Photo:
+    """A copy of half the size, antialiased; an odd last row or column is left out."""
+    height, width = (side // 2 * 2 for side in photo.pixels.shape[-2:])
+    if not min(height, width):
+        raise ImageError(f"{job.input}: too small to be halved")
+    cut = photo.cropped(height, width)
+    return cut.restored(downsample_bicubic(cut.shown()[None], 2)[0])

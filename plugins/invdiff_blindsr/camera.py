@@ -49,14 +49,14 @@ class Camera(Settings):
             noisy = compressed = False
         if noisy:
             sigma = self.noise[0] + (self.noise[1] - self.noise[0]) * level
-            y = y + sigma * self._noise(y, generator)
+            y = y + sigma * self.unit_noise(y, generator)
         pixels = (y.clamp(0, 1) * 255).round()
         if compressed:
             quality = round(self.quality[0] + (self.quality[1] - self.quality[0]) * grade)
             pixels = through_jpeg(pixels.to(torch.uint8), quality, halved=coarse).to(y)
         return pixels / 255
 
-    def _noise(self, y: Tensor, generator: torch.Generator) -> Tensor:
+    def unit_noise(self, y: Tensor, generator: torch.Generator) -> Tensor:
         """Of unit standard deviation, as large as ``y (3, h, w)``."""
         if self.softness[1] == 0 and self.grey == 0:
             return torch.randn(y.shape, generator=generator, dtype=y.dtype).to(y.device)
