@@ -64,7 +64,7 @@ def test_each_photo_gets_what_fits(two, cli, photo, tmp_path, report):
     assert [entries[stem].get("settings", {}).get("name") for stem in ("clean", "noisy")] == [None, "other"]
     assert (entries["clean"]["steps"], entries["noisy"]["steps"]) == (2, 1)
     named = report(out, whole=True)["settings"]["instead"]
-    assert named == {"recipe": "other.yaml", "noise": 0.02, "quality": 80}
+    assert named == {"recipe": "other.yaml", "noise": 0.02, "quality": 80, "grain": 1.0}
     pictures = tmp_path / "in"
     command = ["run", tmp_path / "other.yaml", pictures / "noisy.png", pictures / "coarse.jpg", "-o", tmp_path / "same"]
     assert cli(*command).code == 0
@@ -140,7 +140,7 @@ def test_not_inherited_and_not_shared(two, tmp_path):
         ("{recipe: tiny.yaml, noise: 0.02, quality: 80}", "names another one in its turn"),
         ("{recipe: other.yaml, noise: -1, quality: 80}", r"tiny.yaml:\d+: instead.noise: .*greater than or equal to 0"),
         ("{recipe: other.yaml, quality: 80}", r"tiny.yaml:\d+: instead.noise: missing"),
-        ("{recipe: other.yaml, noise: 1, quality: 80, grain: 1}", r"instead.grain: unknown key"),
+        ("{recipe: other.yaml, noise: 1, quality: 80, dust: 1}", r"instead.dust: unknown key"),
         ("{recipe: small.yaml, noise: 1, quality: 80}", "an operator of another scale, or with other parameters"),
     ],
 )
