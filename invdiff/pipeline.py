@@ -157,10 +157,12 @@ class Pipeline:
         """
         self.check_samples(samples)
         chooses = samples == 1 and not isinstance(image, Tensor)
-        if self.instead is not None and chooses and (why := self._beyond(photo_of(image))):
-            told: dict[str, Any] = {"kernel": kernel, "parameters": parameters, "truth": truth}
-            found = self.instead.pipeline.restore(image, **told, callback=callback, trace=trace, progress=progress)
-            return _chosen(found, f"chosen rather than {self.identity.get('name', 'another')} for {why}")
+        if self.instead is not None and chooses:
+            fitting, why = self.choice(photo_of(image))
+            if fitting is not self:
+                told: dict[str, Any] = {"kernel": kernel, "parameters": parameters, "truth": truth}
+                found = fitting.restore(image, **told, callback=callback, trace=trace, progress=progress)
+                return _chosen(found, why)
         known = _Known(self._told(kernel, parameters), truth, draws=samples)
         images = len(image) if isinstance(image, Tensor) and image.ndim == 4 else 1
         if trace and images > 1:
@@ -175,14 +177,17 @@ class Pipeline:
 
     def fitting(self, photo: Photo) -> Pipeline:
         """The pipeline that :meth:`restore` takes a photo through: this one, or the other that is there instead."""
-        return self.instead.pipeline if self.instead is not None and self._beyond(photo) else self
+        return self.choice(photo)[0]
 
-    def _beyond(self, photo: Photo) -> str:
-        """What of a photo asks for the other pipeline, in words; as bright as a prior would be shown it."""
+    def choice(self, photo: Photo) -> tuple[Pipeline, str]:
+        """The same, and in words what of the photo asks for the other one; nothing where it is this one."""
         if self.instead is None or not photo.pixels.numel():
-            return ""
-        y = photo.shown()
-        return self.instead.limits.passed_by(self._gain(y) * y, photo.jpeg)
+            return self, ""
+        y = photo.shown()  # as bright as a prior would be shown it
+        why = self.instead.limits.passed_by(self._gain(y) * y, photo.jpeg)
+        if not why:
+            return self, ""
+        return self.instead.pipeline, f"chosen rather than {self.identity.get('name', 'another')} for {why}"
 
     def check_samples(self, samples: int) -> None:
         """Refuse to draw several times what is the same each time; raises :class:`InvdiffError`."""

@@ -91,7 +91,8 @@ def _of_runs(a: Path, b: Path) -> Comparison:
     ours, theirs = (numbers_of(report) for report in reports)
     both = [stem for stem in ours if stem in theirs]
     groups = {f"{len(both)} pictures": compare(ours, theirs)}
-    return Comparison(settings_apart(*reports), groups, list(_alone(ours, theirs)), pictures_apart(a, b, both))
+    apart = pictures_apart(list(zip((a, b), reports, strict=True)), both)
+    return Comparison(settings_apart(*reports), groups, list(_alone(ours, theirs)), apart)
 
 
 def _of_evaluations(a: Path, b: Path) -> Comparison:

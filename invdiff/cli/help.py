@@ -10,7 +10,19 @@ Example = tuple[str, str]
 """A command, and what it does."""
 
 SECTIONS = {
-    "What is restored": ("inputs", "output", "reference", "synthesize", "halve", "kernel", "data", "validate"),
+    "What is restored": (
+        "inputs",
+        "recursive",
+        "output",
+        "format",
+        "quality",
+        "reference",
+        "synthesize",
+        "halve",
+        "kernel",
+        "data",
+        "validate",
+    ),
     "What is measured": ("kernels", "limit", "repeat", "methods", "variants", "lpips", "fid", "trace", "pictures"),
     "How": (
         "overrides",
@@ -26,7 +38,7 @@ SECTIONS = {
         "size",
         "role",
     ),
-    "What is said": ("preview", "quiet", "as_json", "tensorboard", "debug"),
+    "What is said": ("dry_run", "preview", "quiet", "as_json", "tensorboard", "debug"),
 }
 """Options by what they are about, under the names that commands get them by."""
 

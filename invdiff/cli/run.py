@@ -41,7 +41,10 @@ if TYPE_CHECKING:
 @recipe_argument
 @click.argument("photos", nargs=-1, type=PLACE)
 @click.option("-i", "--input", "inputs", multiple=True, type=PLACE, help="Photo or folder.")
-@click.option("-o", "--output", type=PLACE, help="Folder for the results [runs/<recipe name>].")
+@click.option("--recursive", is_flag=True, help="Folders with all folders below them; results have the same tree.")
+@click.option("-o", "--output", type=PLACE, help="Folder for the results [runs/<recipe name>]; of one photo, a file.")
+@click.option("--format", "kind", type=click.Choice(["png", "jpg", "webp", "tiff"]), help="Of restored pictures [png].")
+@click.option("--quality", type=click.IntRange(1, 100), help="Of jpg and webp [95].")
 @click.option("--reference", type=PLACE, help="Folder of clean pictures to measure against.")
 @click.option("--synthesize", is_flag=True, help="Inputs are clean: degrade them first.")
 @click.option("--halve", is_flag=True, help="Restore copies of half the size, for noisy photos: cleaner, and smaller.")
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
 @click.option("--lpips", type=PLACE, help="Folder with LPIPS weights; adds that metric.")
 @click.option("--samples", type=click.IntRange(1), default=1, help="Draw so often: the mean, and how sure it is.")
 @click.option("--scale", type=click.IntRange(1), help="Also write <name>.x1.png, the photo's size, or .x2.png.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
 @click.option("--preview", is_flag=True, help="Show each step in <name>.preview.png until the picture is done.")
 @click.option("--force", is_flag=True, help="Restore again what is already done.")
 @common_options
@@ -56,7 +60,10 @@ def run(
     recipe: str,
     photos: tuple[Path, ...],
     inputs: tuple[Path, ...],
+    recursive: bool,
     output: Path | None,
+    kind: str | None,
+    quality: int | None,
     common: Common,
     reference: Path | None,
     synthesize: bool,
@@ -65,30 +72,33 @@ def run(
     lpips: Path | None,
     samples: int,
     scale: int | None,
+    dry_run: bool,
     preview: bool,
     force: bool,
 ) -> None:
     """Restore PHOTOS, files or folders, by RECIPE, a file or a bundled one's name; or else the recipe's own sample.
 
-    Results, and report.json, are in runs/<recipe name> or where -o says.
+    Results, and report.json, are in runs/<recipe name> or where -o says: a folder, or for one photo a file's name.
     """
     from ..assembly import assemble, read
     from ..io.atomic import alone_in
     from ..metrics.lpips import LPIPS
     from ..restoring.jobs import job_of_sample, jobs_of, with_references
+    from ..restoring.output import output_of
     from ..restoring.run import Run, RunOptions
     from .display import RunDisplay
+    from .plan import show_plan
 
     deterministic()
     found = read(recipe, common.overrides, common.seed)
-    folder = output if output is not None else Path("runs") / found.name
+    result = output_of(output if output is not None else Path("runs") / found.name, kind, quality)
     named = [*inputs, *photos]
     if not named and found.input.sample is None:
         raise InvdiffError(f"{found.path}: the recipe has no input.sample; name pictures to restore")
-    jobs = jobs_of(named) if named else [job_of_sample(str(found.input.sample))]
-    read_from = [job.path.parent for job in jobs if job.path] + ([reference] if reference is not None else [])
-    if folder.is_dir() and any(place.exists() and place.samefile(folder) for place in read_from):
-        raise InvdiffError(f"{folder}: the output folder is an input folder; choose another with -o")
+    jobs = jobs_of(named, recursive=recursive) if named else [job_of_sample(str(found.input.sample))]
+    jobs = result.of(jobs)
+    if result.stem is None:
+        _check_apart(result.folder, [*named, *([] if reference is None else [reference])], recursive)
     synthesize = synthesize or (found.input.synthesize and not named)
     pipeline = assemble(found, common.device, choose=not synthesize)  # how what is made here came about is known
     for option, given in (("--reference", reference), ("--kernel", kernel)):
@@ -97,9 +107,9 @@ def run(
     if synthesize and halve:
         raise InvdiffError("--halve goes with photos as they are, --synthesize with clean ones: give one of them")
     if reference is not None:
-        jobs = with_references(jobs, reference, pipeline.degradation.scale)
+        jobs = with_references(jobs, reference, pipeline.degradation.scale, recursive=recursive)
         _say(f"no reference for {job.stem}" for job in jobs if job.reference is None)
-    _say(_left(place) for place in named)
+    _say(_left(place, recursive) for place in named)
     options = RunOptions(
         synthesize=synthesize,
         crop=found.input.crop,
@@ -107,14 +117,19 @@ def run(
         kernel=None if kernel is None else _kernel(kernel, pipeline.degradation),
         lpips=LPIPS(lpips) if lpips else None,
         samples=samples,
+        format=result.format,
         shrink=scale,
         force=force,
         preview=preview,
         debug=common.debug,
     )
-    work = Run(pipeline, jobs, folder, options, recipe=str(found.path))
+    work = Run(pipeline, jobs, result.folder, options, recipe=str(found.path))
+    if dry_run:
+        if not show_plan(work, as_json=common.as_json):
+            sys.exit(EXIT_SOME_FAILED)
+        return
     _say(work.notes)
-    with alone_in(folder), RunDisplay(work, quiet=common.quiet, as_json=common.as_json) as display:
+    with alone_in(result.folder), RunDisplay(work, quiet=common.quiet, as_json=common.as_json) as display:
         try:
             work.run(display.show)
         except KeyboardInterrupt:
@@ -145,10 +160,20 @@ def _say(lines: Iterable[str]) -> None:
             click.echo(printable(line), err=True)
 
 
-def _left(place: Path) -> str:
+def _check_apart(folder: Path, read: Iterable[Path], recursive: bool) -> None:
+    """Refuse a folder whose results would be inputs the next time."""
+    for place in read:
+        above = place if place.is_dir() else place.parent
+        if folder.resolve() == above.resolve():
+            raise InvdiffError(f"{folder}: the output folder is an input folder; choose another with -o")
+        if recursive and place.is_dir() and folder.resolve().is_relative_to(place.resolve()):
+            raise InvdiffError(f"{folder}: the output folder lies in an input folder; choose another with -o")
+
+
+def _left(place: Path, recursive: bool) -> str:
     """What in a folder is not taken for a picture, in a line; nothing where there is nothing."""
     from ..io.decoding import passed_over
 
-    kinds = Counter(path.suffix.lower() or "no suffix" for path in passed_over(place))
+    kinds = Counter(path.suffix.lower() or "no suffix" for path in passed_over(place, recursive=recursive))
     named = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
     return f"{place}: passed over, as no pictures: {named}" if kinds else ""

@@ -22,6 +22,13 @@ SUFFIXES = frozenset(
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "DIB", "GIF", "AVIF", "JPEG2000", "PPM", "TGA")
 """Pillow's decoders that a file may reach. A suffix says nothing of what is inside: without this list a photo that is
 PostScript would be run by Ghostscript."""
+_ADVICE = {
+    (".heic", ".heif"): "save it as JPEG or PNG",
+    (".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2"): "develop it to TIFF or PNG",
+    (".fits", ".fit", ".fts"): "save it as TIFF",
+    (".svg", ".pdf", ".eps"): "render it to PNG",
+}
+"""What to do with kinds that are not read, by suffixes."""
 _MAX_PIXELS = 100_000_000
 _OPENING = threading.Lock()
 
@@ -70,14 +77,14 @@ def open_picture(path: Path | IO[bytes], most: int | None = None) -> Image.Image
 
 def _no_picture(path: Path | Member) -> str:
     """Why a file is none, with what to do where its suffix tells."""
-    known = {
-        (".heic", ".heif"): "save it as JPEG or PNG",
-        (".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2"): "develop it to TIFF or PNG",
-        (".fits", ".fit", ".fts"): "save it as TIFF",
-        (".svg", ".pdf", ".eps"): "render it to PNG",
-    }
-    advice = next((words for suffixes, words in known.items() if path.suffix.lower() in suffixes), "")
+    advice = next((words for suffixes, words in _ADVICE.items() if path.suffix.lower() in suffixes), "")
     return f"not a picture that can be read: {advice or 'if another program opens it, save it there as PNG'}"
+
+
+def named_as_picture(path: Path) -> bool:
+    """Whether a name is one of a picture, of whatever kind: one that is neither read nor written, too."""
+    suffix = path.suffix.lower()
+    return suffix in Image.registered_extensions() or any(suffix in suffixes for suffixes in _ADVICE)
 
 
 def _refuse_bomb(width: int, height: int, most: int | None) -> None:
@@ -191,13 +198,14 @@ def list_members(shard: Path) -> tuple[list[Member], int]:
     return found, odd
 
 
-def passed_over(path: Path) -> list[Path]:
+def passed_over(path: Path, *, recursive: bool = False) -> list[Path]:
     """The files in a folder that are not taken for pictures; none for a file."""
-    return [p for p in _files_in(path, False) if p.suffix.lower() not in SUFFIXES] if path.is_dir() else []
+    return [p for p in _files_in(path, recursive) if p.suffix.lower() not in SUFFIXES] if path.is_dir() else []
 
 
 def _files_in(folder: Path, recursive: bool) -> list[Path]:
-    # Hidden files are other systems' notes beside the pictures, not pictures.
     inside = folder.rglob("*") if recursive else folder.iterdir()
+    # Hidden files are other systems' notes beside the pictures, not pictures; so is what lies in hidden folders.
+    seen = (p for p in inside if not any(part.startswith(".") for part in p.relative_to(folder).parts))
     # A link to nothing, or a pipe, is a picture that cannot be read, and not one that is not there.
-    return sorted(p for p in inside if not p.name.startswith(".") and not p.is_dir())
+    return sorted(p for p in seen if not p.is_dir())

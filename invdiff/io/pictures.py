@@ -18,13 +18,16 @@ from .deep_png import encode_deep_png
 from .jpeg import Jpeg
 
 _ORIENTATION = 0x0112  # in EXIF
+_LAYOUT = {*range(254, 260), 262, 266, *range(273, 282), 284, 317, *range(320, 326), 330, 338, 339, 347, 513, 514}
+_LAYOUT |= {*range(529, 533), 34675, _ORIENTATION}
+"""Tags in EXIF that speak of the file that was read: how its pixels lie there, and its profile, which is kept apart."""
 SAMPLES = {"astronaut": "astronaut", "cat": "chelsea", "coffee": "coffee", "face": "astronaut"}
 """Photos that come with scikit-image, and its names for them; ``face`` is the astronaut's, 256x256."""
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a result takes over from its photo: colour profile, pixels per inch, EXIF without its orientation."""
+    """What a result takes over from its photo: colour profile, pixels per inch, EXIF but for what is of the file."""
 
     icc: bytes | None = None
     dpi: tuple[float, float] | None = None
@@ -193,7 +196,8 @@ def _metadata_of(picture: Image.Image) -> Metadata:
     icc, dpi = picture.info.get("icc_profile"), picture.info.get("dpi")
     try:
         exif = picture.getexif()
-        exif.pop(_ORIENTATION, None)  # the result is upright
+        for tag in _LAYOUT:
+            exif.pop(tag, None)
         data = exif.tobytes() if len(exif) else None
     except Exception:  # EXIF is written by anything, and Pillow's reader raises almost anything
         data = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,13 @@ def settings_apart(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Differenc
     return list(differences(a["settings"], b["settings"]))
 
 
-def pictures_apart(a: Path, b: Path, stems: list[str]) -> dict[str, float]:
-    """By picture that both folders have in one size: how near the two are to each other, PSNR-RGB in dB."""
+def pictures_apart(places: Sequence[tuple[Path, Mapping[str, Any]]], stems: Sequence[str]) -> dict[str, float]:
+    """By picture that two folders, each with its report, have in one size: how near the two are, PSNR-RGB in dB."""
+    files = [{e["stem"]: folder / str(e.get("output")) for e in report["images"]} for folder, report in places]
     found = {}
     for stem in stems:
         try:
-            ours, theirs = (load(folder / f"{stem}.png").pixels for folder in (a, b))
+            ours, theirs = (load(named[stem]).pixels for named in files)
         except ImageError:
             continue
         if ours.shape == theirs.shape:

@@ -8,7 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ..errors import InvdiffError
 from ..io.decoding import list_pictures
@@ -19,25 +19,30 @@ _LONGEST = 200
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to restore: a file, or a sample photo by name; ``reference`` is the clean one, if there is any."""
+    """One picture to restore: a file, or a sample photo by name; ``reference`` is the clean one, if there is any.
+
+    Its results are called ``stem`` and a suffix each; ``name`` is what the picture is called in the folder that was
+    given, without its suffix. Both have slashes where it lies in a folder below.
+    """
 
     stem: str
     input: str
     path: Path | None = None
     reference: Path | None = None
+    name: str = ""
 
 
-def jobs_of(inputs: Sequence[Path]) -> list[Job]:
-    """Jobs for files and folders; stems that clash get their suffix in the name."""
-    files = list(dict.fromkeys(p for given in inputs for p in list_pictures(given)))
-    count = Counter(p.stem for p in files)
-    jobs = [Job(_short(p.stem if count[p.stem] == 1 else p.name.replace(".", "_")), str(p), p) for p in files]
-    stems = Counter(j.stem for j in jobs)
-    clash = [stem for stem, n in stems.items() if n > 1]
-    beside = (".compare", ".kernel", ".uncertainty")
-    clash += [f"{stem}{extra}" for stem in stems for extra in beside if f"{stem}{extra}" in stems]
-    if clash:
-        raise InvdiffError(f"several inputs would be written to {clash[0]}.png: restore their folders one by one")
+def jobs_of(inputs: Sequence[Path], *, recursive: bool = False) -> list[Job]:
+    """Jobs for files and folders, with ``recursive`` for those below as well; names that clash get their suffix."""
+    names: dict[Path, str] = {}
+    for given in inputs:
+        for path in list_pictures(given, recursive=recursive):
+            names.setdefault(path, _name(path, given))
+    count = Counter(names.values())
+    jobs = []
+    for path, name in names.items():
+        stem = PurePosixPath(name if count[name] == 1 else f"{name[: -len(path.stem)]}{path.name.replace('.', '_')}")
+        jobs.append(Job("/".join(map(_short, stem.parts)), str(path), path, name=name))
     return jobs
 
 
@@ -46,23 +51,29 @@ def job_of_sample(name: str) -> Job:
     return Job(name, f"sample:{name}")
 
 
-def with_references(jobs: Sequence[Job], folder: Path, scale: int) -> list[Job]:
-    """The jobs with the clean pictures of a folder that belong to them, by stem.
+def with_references(jobs: Sequence[Job], folder: Path, scale: int, *, recursive: bool = False) -> list[Job]:
+    """The jobs with the clean pictures of a folder that belong to them, by name.
 
     ``0001x4`` belongs to ``0001`` where the scale is 4, as many data sets name theirs; names are compared as they
     look, however a file system spells them. Raises :class:`InvdiffError` where none belongs to any.
     """
-    known = {_spelt(path.stem): path for path in list_pictures(folder)}
+    known = {_spelt(_name(path, folder)): path for path in list_pictures(folder, recursive=recursive)}
 
     def found(job: Job) -> Path | None:
-        stem = _spelt(Path(job.input).stem)
-        return known.get(stem) or known.get(stem.removesuffix(f"x{scale}"))
+        name = _spelt(job.name)
+        return known.get(name) or known.get(name.removesuffix(f"x{scale}"))
 
     matched = [replace(job, reference=found(job)) for job in jobs]
     if not any(job.reference for job in matched):
-        lacking = f"no picture there has the name of an input, such as {jobs[0].stem}"
+        lacking = f"no picture there has the name of an input, such as {jobs[0].name or jobs[0].stem}"
         raise InvdiffError(f"--reference {folder}: {lacking}; give the clean ones the inputs' names")
     return matched
+
+
+def _name(path: Path, given: Path) -> str:
+    """What a picture is called in the folder that was given, or as a file, without its suffix."""
+    inside = path.relative_to(given) if given.is_dir() else Path(path.name)
+    return (inside.parent / path.stem).as_posix()
 
 
 def _spelt(name: str) -> str:

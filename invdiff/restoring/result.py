@@ -15,7 +15,9 @@ from torch import Tensor
 from .. import metrics
 from ..blur import downsample_bicubic
 from ..degradation import BoxSpace, Degradation, KernelSpace
-from ..io.pictures import Photo, from_array, save_png
+from ..io.atomic import write_atomic
+from ..io.formats import Format
+from ..io.pictures import Photo, save_png
 from ..io.sheets import comparison, save_kernel, uncertainty_picture
 from ..metrics.lpips import LPIPS
 from ..metrics.result import parameter_metrics, picture_metrics, residual_rms
@@ -89,12 +91,12 @@ def _metrics(result: Result, clean: Tensor, networks: Sequence[LPIPS]) -> dict[s
     return found
 
 
-def certificate(result: Result, written: bytes) -> dict[str, Any] | None:
+def certificate(result: Result, written: bytes, form: Format) -> dict[str, Any] | None:
     """What whoever has the files can verify: the ``written`` picture, degraded again, against the photo, in dB, beside
     what noise and compression leave. None where no parameters are known."""
     if result.parameters is None or result.findings is None:
         return None
-    as_written = from_array(result.restored.to_file_array()).pixels
+    as_written = form.pixels_in(written, result.restored)
     again = residual_rms(as_written, result.parameters, result.photo.shown(), result.operator)
     return {
         "consistency": -20 * math.log10(max(again, 1e-10)),
@@ -103,30 +105,39 @@ def certificate(result: Result, written: bytes) -> dict[str, Any] | None:
     }
 
 
-def save(result: Result, folder: Path, stem: str, shrink: int | None = None) -> list[str]:
-    """Write the files of one picture, the picture itself last, and return their names.
+COMPARE, UNCERTAINTY, KERNEL = ".compare.png", ".uncertainty.png", (".kernel.png", ".kernel.npy")
+"""What stands beside a result, by the end of its name."""
+
+
+def shrunk_suffix(times: int, form: Format) -> str:
+    """The end of the name of a result that is shrunk to so many times the photo's size."""
+    return f".x{times}{form.suffix}"
+
+
+def save(result: Result, folder: Path, stem: str, form: Format, shrink: int | None = None) -> list[str]:
+    """Write the files of one picture, the picture itself last, and return their names, the picture's first.
 
     ``shrink`` adds the result at so many times the photo's size, by antialiased bicubic downsampling.
     """
-    suffixes = [".png", ".compare.png"]
+    suffixes = [form.suffix, COMPARE]
     has_kernel = isinstance(result.operator.parameters, KernelSpace)
     kernel, true_kernel = (result.estimate, result.truth) if has_kernel else (None, None)
     panels = [(result.baseline, None), (result.restored.pixels, kernel)]
     if result.clean is not None:
         panels.append((result.clean, true_kernel))
-    save_png(comparison(panels), folder / f"{stem}.compare.png", quick=True)
+    save_png(comparison(panels), folder / f"{stem}{COMPARE}", quick=True)
     if kernel is not None:
         save_kernel(kernel, folder, stem)
-        suffixes += [".kernel.png", ".kernel.npy"]
+        suffixes += KERNEL
     if result.uncertainty is not None:
-        save_png(uncertainty_picture(result.uncertainty)[0], folder / f"{stem}.uncertainty.png")
-        suffixes.append(".uncertainty.png")
+        save_png(uncertainty_picture(result.uncertainty)[0], folder / f"{stem}{UNCERTAINTY}")
+        suffixes.append(UNCERTAINTY)
     if shrink is not None:
         smaller = downsample_bicubic(result.restored.pixels, result.operator.scale // shrink)
-        shrunk = result.restored.restored(smaller)
-        save_png(shrunk.to_file_array(), folder / f"{stem}.x{shrink}.png", shrunk.metadata)
-        suffixes.append(f".x{shrink}.png")
-    save_png(result.restored.to_file_array(), folder / f"{stem}.png", result.restored.metadata)
+        shrunk = shrunk_suffix(shrink, form)
+        write_atomic(folder / f"{stem}{shrunk}", form.encode(result.restored.restored(smaller)))
+        suffixes.append(shrunk)
+    write_atomic(folder / f"{stem}{form.suffix}", form.encode(result.restored))
     return [stem + suffix for suffix in suffixes]
 
 

@@ -16,9 +16,11 @@ from typing import Any
 from torch import Tensor
 
 from ..blur import downsample_bicubic
+from ..degradation import KernelSpace
 from ..errors import ImageError, InvdiffError, explained
 from ..io.atomic import make_folder
 from ..io.decoding import load
+from ..io.formats import PNG, Format
 from ..io.pictures import Photo, eight_bit, sample_photo, save_png
 from ..io.plain import plain_data
 from ..io.progress import Event, Tell, nobody
@@ -28,9 +30,9 @@ from ..pipeline import OnStep, Pipeline
 from ..sampler import StepRecord
 from .jobs import Job
 from .report import REPORT, conventions_of, read_entries, versions, write_report
-from .result import Result, certificate, entry_of, save
+from .result import COMPARE, KERNEL, UNCERTAINTY, Result, certificate, entry_of, save, shrunk_suffix
 
-_ASIDE = "report.edited.json"
+_ASIDE, _PREVIEW = "report.edited.json", ".preview.png"
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class RunOptions:
     lpips: LPIPS | None = None
     samples: int = 1
     """Draws from the posterior; the result is the mean of several."""
+    format: Format = PNG
+    """What restored pictures are written as; what stands beside them is PNG."""
     shrink: int | None = None
     """Also write the result shrunk exactly to so many times the photo's size; it must divide the operator's scale."""
     force: bool = False
@@ -80,6 +84,21 @@ class Measurement:
     parameters: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What is known of a job before it is restored.
+
+    ``pipeline`` is the one that restores it, ``why`` says in words why another than was named; ``key`` is what its
+    result follows from, and ``done`` the entry of an earlier run with that key, whose files are all there.
+    """
+
+    measurement: Measurement
+    pipeline: Pipeline
+    why: str
+    key: str
+    done: dict[str, Any] | None
+
+
 class Run:
     """One call of the command in one folder: ``run()`` restores the jobs in order and keeps ``report.json`` true.
 
@@ -89,14 +108,11 @@ class Run:
     def __init__(
         self, pipeline: Pipeline, jobs: Sequence[Job], folder: Path, options: RunOptions, recipe: str = ""
     ) -> None:
-        self.pipeline, self.jobs, self.folder = pipeline, list(jobs), make_folder(folder)
+        self.pipeline, self.jobs, self.folder = pipeline, list(jobs), folder
         self.options, self.recipe = options, recipe
-        stems = {job.stem for job in self.jobs}
-        both = [stem for stem in stems if options.preview and f"{stem}.preview" in stems]
-        if both:
-            raise InvdiffError(f"{both[0]}.preview.png: is an input's result, too; leave --preview out")
         if options.shrink is not None:
-            self._check_shrink(options.shrink, stems)
+            self._check_shrink(options.shrink)
+        self._check_names()
         pipeline.check_samples(options.samples)
         self.outcomes: list[Outcome] = []
         self.report_path = self.folder / REPORT
@@ -104,16 +120,37 @@ class Run:
         aside = f"{self.report_path}: not as a run writes it; kept as {_ASIDE}, and what it lacks is done again"
         self.notes = [] if whole else [aside]
 
-    def _check_shrink(self, times: int, stems: set[str]) -> None:
-        """Refuse a size that cannot be had exactly, and files that would have one name."""
+    def _check_shrink(self, times: int) -> None:
+        """Refuse a size that cannot be had exactly."""
         scale = self.pipeline.degradation.scale
         fitting = [str(n) for n in range(1, scale) if scale % n == 0]
         if str(times) not in fitting:
             sizes = f"it can also be had at {' and '.join(fitting)}" if fitting else "there is no smaller one"
             raise InvdiffError(f"--scale {times}: the result is {scale} times the photo's size; {sizes}")
-        both = [stem for stem in stems if f"{stem}.x{times}" in stems]
-        if both:
-            raise InvdiffError(f"{both[0]}.x{times}.png: is an input's result, too; leave --scale out")
+
+    def _check_names(self) -> None:
+        """Refuse to write one file twice, or over what is read."""
+        read = {path.resolve(): path for job in self.jobs for path in (job.path, job.reference) if path is not None}
+        written: set[str] = set()
+        for job in self.jobs:
+            for name in [*self.files(job), *([f"{job.stem}{_PREVIEW}"] if self.options.preview else [])]:
+                if name in written:
+                    raise InvdiffError(f"several inputs would be written to {name}: restore them into several folders")
+                over = read.get((self.folder / name).resolve())
+                if over is not None:
+                    raise InvdiffError(f"{over}: would be written over; choose another name or folder with -o")
+                written.add(name)
+
+    def files(self, job: Job) -> list[str]:
+        """The names of what a job is written to, the picture's first; of the kernel where one is estimated."""
+        options, suffixes = self.options, [self.options.format.suffix, COMPARE]
+        if isinstance(self.pipeline.degradation.parameters, KernelSpace) and options.kernel is None:
+            suffixes += KERNEL
+        if options.samples > 1:
+            suffixes.append(UNCERTAINTY)
+        if options.shrink is not None:
+            suffixes.append(shrunk_suffix(options.shrink, options.format))
+        return [job.stem + suffix for suffix in suffixes]
 
     @property
     def steps(self) -> int:
@@ -122,6 +159,7 @@ class Run:
 
     def run(self, tell: Tell = nobody, watch: OnStep | None = None) -> None:
         """Every job; a failure is told and noted, and the others go on. ``watch`` sees each step's estimates."""
+        make_folder(self.folder)
         self._take_up_report()
         total = self.steps * len(self.jobs)
         for number, job in enumerate(self.jobs):
@@ -156,7 +194,7 @@ class Run:
             tell(Event((number + 1) * self.steps, total, job.stem, failure=failure, line=line))
 
     def _preview(self, job: Job) -> Path:
-        return self.folder / f"{job.stem}.preview.png"
+        return self.folder / f"{job.stem}{_PREVIEW}"
 
     def _take_up_report(self) -> None:
         """Entries of earlier runs: another one may have written here since this one was made."""
@@ -182,15 +220,29 @@ class Run:
             },
         )
 
-    def _one(self, job: Job, on_step: Any) -> Outcome:
+    def prepared(self, job: Job) -> Prepared:
+        """Read a job's picture, and find out what it asks for; raises :class:`InvdiffError` where it cannot be done."""
         measurement = self._measurement(job)
-        pipeline = self.pipeline if self.options.samples > 1 else self.pipeline.fitting(measurement.photo)
+        photo = measurement.photo
+        try:
+            self.options.format.check(photo, self.pipeline.degradation.scale)
+        except ImageError as error:
+            raise ImageError(f"{job.input}: {error}") from None
+        pipeline, why = (self.pipeline, "") if self.options.samples > 1 else self.pipeline.choice(photo)
         key = self._key(measurement, pipeline)
         known = self.entries.get(job.stem)
-        if known is not None and known.get("key") == key and not self.options.force:
-            files = known.get("files")
-            if isinstance(files, list) and files and all((self.folder / str(name)).is_file() for name in files):
-                return Outcome(known, skipped=True)
+        done = known is not None and known.get("key") == key and not self.options.force and self._has_files(known)
+        return Prepared(measurement, pipeline, why, key, known if done else None)
+
+    def _has_files(self, entry: dict[str, Any]) -> bool:
+        files = entry.get("files")
+        return isinstance(files, list) and bool(files) and all((self.folder / str(name)).is_file() for name in files)
+
+    def _one(self, job: Job, on_step: Any) -> Outcome:
+        ready = self.prepared(job)
+        if ready.done is not None:
+            return Outcome(ready.done, skipped=True)
+        measurement, pipeline = ready.measurement, ready.pipeline
         started = time.monotonic()
         found = self.pipeline.restore(
             measurement.photo,
@@ -212,19 +264,20 @@ class Run:
             measurement.clean,
             measurement.parameters,
         )
-        output, files = f"{job.stem}.png", save(result, self.folder, job.stem, self.options.shrink)
+        files = save(result, self.folder, job.stem, self.options.format, self.options.shrink)
+        written = (self.folder / files[0]).read_bytes()
         return Outcome(
             {
                 "stem": job.stem,
                 "input": job.input,
-                "output": output,
-                "key": key,
+                "output": files[0],
+                "key": ready.key,
                 "seconds": round(seconds, 2),
                 "steps": pipeline.sampler.steps,
                 "evaluations": found.evaluations,
                 "residual": found.residual,
                 **self._entry(result),
-                "certificate": certificate(result, (self.folder / output).read_bytes()),
+                "certificate": certificate(result, written, self.options.format),
                 "files": files,
                 **({} if pipeline is self.pipeline else {"settings": plain_data(pipeline.identity)}),
             }
@@ -277,6 +330,8 @@ class Run:
             digest.update(f"samples {self.options.samples}".encode())
         if self.options.shrink is not None:
             digest.update(f"shrink {self.options.shrink}".encode())
+        if self.options.format != PNG:
+            digest.update(repr(self.options.format).encode())
         digest.update(repr((measurement.photo.metadata, measurement.photo.jpeg)).encode())
         digest.update(str(self.options.lpips and self.options.lpips.network).encode())
         return digest.hexdigest()[:16]

@@ -50,4 +50,4 @@ def test_a_size_that_cannot_be_had(recipe, refused, picture, tmp_path):
         assert line == f"--scale {scale}: the result is 4 times the photo's size; it can also be had at 1 and 2"
     picture("a.x1.png")
     line = refused("run", path, tmp_path / "in", "-o", tmp_path / "out", "--scale", 1)
-    assert line == "a.x1.png: is an input's result, too; leave --scale out"
+    assert line == "several inputs would be written to a.x1.png: restore them into several folders"
