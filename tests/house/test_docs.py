@@ -88,7 +88,10 @@ SHORT = {
 }
 
 
-@pytest.mark.parametrize("command", commands())
+# A table with that many rows takes minutes, and each row does what others do.
+@pytest.mark.parametrize(
+    "command", [pytest.param(c, marks=[pytest.mark.slow] if c.count("--variant") > 9 else []) for c in commands()]
+)
 def test_command(command, place, monkeypatch):
     monkeypatch.chdir(place)
     extra = next((more for name, more in SHORT.items() if re.search(rf"train (recipes/)?{name}", command)), "")
@@ -100,7 +103,7 @@ def test_command(command, place, monkeypatch):
     if "invdiff run" in command:  # of samples a small part; the README's are run whole, below
         extra = "--set input.crop=64"
     command = re.sub(r"steps=\d\d+", "steps=3", command)  # and few steps: each is like the others
-    if re.search("(run|eval) recipes/(rivals|ablations)", command):
+    if re.search("(run|eval) recipes/(rivals|ablations)|--samples", command):
         extra += " --set sampler.steps=3"
     if "--cooldown" in command:
         extra = extra.replace("steps=2", "steps=2 --cooldown 2")
