@@ -14,7 +14,7 @@ SECTIONS = {
         "inputs",
         "recursive",
         "output",
-        "format",
+        "kind",
         "quality",
         "reference",
         "synthesize",

@@ -47,8 +47,10 @@ class Format:
 
     def encode(self, photo: Photo) -> bytes:
         """A file of it: with the bits that it has where that can be, and its metadata (WebP has no dpi)."""
-        if self.lossless:
-            return (encode_png if self.kind == "PNG" else encode_tiff)(photo.to_file_array(), photo.metadata)
+        if self.kind == "PNG":
+            return encode_png(photo.to_file_array(), photo.metadata)
+        if self.kind == "TIFF":
+            return encode_tiff(photo.to_file_array(), photo.metadata)
         opaque = replace(photo, alpha=None) if self.kind == "JPEG" else photo
         buffer, options = io.BytesIO(), {"quality": self.quality, **photo.metadata.options()}
         if self.kind == "JPEG":

@@ -47,8 +47,7 @@ def encode_tiff(array: np.ndarray, metadata: Metadata) -> bytes:
     if channels in (2, 4):
         layout[_EXTRA_SAMPLES] = _STRAIGHT_ALPHA
     if metadata.dpi is not None:
-        layout |= dict(zip((tag.XResolution, tag.YResolution), metadata.dpi, strict=True))
-        layout[tag.ResolutionUnit] = _INCHES
+        layout |= {tag.XResolution: metadata.dpi[0], tag.YResolution: metadata.dpi[1], tag.ResolutionUnit: _INCHES}
     if metadata.icc is not None:
         layout[tag.InterColorProfile] = metadata.icc
     for name, value in layout.items():
