@@ -21,8 +21,10 @@ def show_plan(work: Run, *, as_json: bool) -> bool:
             failure = plan.error if plan.input in plan.error else f"{plan.input}: {plan.error}"
             click.echo(f"would fail: {printable(failure)}", err=True)
         elif not as_json:
-            for line in [f"{plan.input}: already done"] if plan.done else _told(plan):
-                click.echo(printable(line))
+            head, *more = [f"{plan.input}: already done"] if plan.done else _told(plan)
+            click.echo(printable(head))
+            for line in more:
+                click.echo(f"  {printable(line)}")
     failed, done = sum(plan.error is not None for plan in found), sum(plan.done for plan in found)
     if as_json:
         say_json({"folder": str(work.folder), "images": [asdict(plan) for plan in found]})
@@ -42,4 +44,4 @@ def _told(plan: Plan) -> list[str]:
     steps, evaluations = (f"{count} {what}{'s' if count > 1 else ''}" for count, what in counts)
     work = f"{steps}, {evaluations} of the network, {plan.multiply_adds / 1e9:.1f} G multiply-adds"
     memory = f"about {plan.peak_bytes / 2**30:.2f} GiB of memory"
-    return [f"{plan.input}: {sizes}{by}{why}", f"  {work}, {memory}", f"  to be written: {', '.join(plan.files)}"]
+    return [f"{plan.input}: {sizes}{by}{why}", f"{work}, {memory}", f"to be written: {', '.join(plan.files)}"]
