@@ -2,8 +2,8 @@
 
     python benchmarks/real_photos.py realsrset/ blindsr_x4 --out sheet.png --only Lincoln --only comic1
 
-A row a photo: its middle, enlarged by bicubic interpolation, by Real-ESRGAN, and by the recipe, which may take its
-other recipe as in ``invdiff run``. What was found of each photo is printed.
+A row a photo: its middle, enlarged by bicubic interpolation, by Real-ESRGAN, by the recipe, which may take its other
+recipe as in ``invdiff run``, and by the same from a copy of half the size, shown as large. What was found is printed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 import invdiff
-from invdiff.blur import upsample_bicubic
+from invdiff.blur import downsample_bicubic, upsample_bicubic
 from invdiff.io.decoding import list_pictures, load
 from invdiff.io.sheets import comparison
 from invdiff.method import Case
@@ -40,11 +40,13 @@ def main() -> None:
         whole = load(path)
         top, left = (max(0, (n - given.side) // 2) for n in whole.pixels.shape[-2:])
         y = whole.pixels[:, top : top + given.side, left : left + given.side]
-        found = pipe.restore(replace(whole, pixels=y, alpha=None))
+        photo = replace(whole, pixels=y, alpha=None)
+        found, halved = pipe.restore(photo), pipe.restore(photo.restored(downsample_bicubic(y[None], 2)[0]))
         print(f"{path.stem}: {'; '.join(found.findings.words.values()) if found.findings else ''}")
         theirs = rival.restore(Case(y, torch.ones(1, 1), pipe.degradation, 0.0)).image
         plain = upsample_bicubic(y[None], 4)[0].clamp(0, 1)
-        rows.append(comparison([(plain, None), (theirs, None), (found.image.pixels, None)]))
+        twice = upsample_bicubic(halved.image.pixels[None], 2)[0].clamp(0, 1)
+        rows.append(comparison([(image, None) for image in (plain, theirs, found.image.pixels, twice)]))
     width = max(row.shape[1] for row in rows)
     rows = [np.pad(row, ((0, 8), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
     Image.fromarray(np.concatenate(rows)).save(given.out)
