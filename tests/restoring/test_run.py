@@ -379,7 +379,7 @@ def test_interrupt(recipe, cli, arguments, picture, tmp_path, report):
     )
     try:
         end = time.monotonic() + 300
-        while not (out / "0.png").exists() and child.poll() is None and time.monotonic() < end:
+        while not (out / "1.png").exists() and child.poll() is None and time.monotonic() < end:
             time.sleep(0.02)
         os.kill(child.pid, signal.SIGINT)
         _, err = child.communicate(timeout=300)
