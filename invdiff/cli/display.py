@@ -143,7 +143,7 @@ def _cell(metrics: dict[str, float], name: str) -> str:
     return f"{value} / {baseline}" if value and baseline else value
 
 
-_NOISY = 0.03
+_NOISY = 0.02
 """A photo's noise, on [0, 1], from which on a copy of half the size is worth a try: see docs/benchmarks.md."""
 
 _BASELINES = {
