@@ -63,7 +63,7 @@ def place(tmp_path_factory):
     for stem, side in (("a", 64), ("b", 76)):
         (here / "truth").mkdir(exist_ok=True)
         Image.fromarray(rng.integers(0, 255, (side, side, 3), dtype=np.uint8)).save(here / "truth" / f"{stem}.png")
-    for folder in ("photos", "natural", "faces", "set5", "bsd100", "ffhq"):
+    for folder in ("photos", "natural", "faces", "set5", "bsd100", "ffhq", "pages", "other_pages"):
         (here / folder).mkdir()
         Image.fromarray(rng.integers(0, 255, (256, 256, 3), dtype=np.uint8)).save(here / folder / "p.png")
     kernels = np.empty((1, 8), object)
