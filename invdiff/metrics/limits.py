@@ -26,11 +26,10 @@ class Limits:
 
         Noise is what the photo's colours differ by in the finest detail, the quality that of the file's own tables.
         """
-        noise, grain = colour_noise(y), float(noise_level(y[None]))
         found = []
-        if noise >= self.noise:
+        if (noise := colour_noise(y)) >= self.noise:
             found.append(f"colour noise of {100 * noise:.1f} %")
-        elif grain >= self.grain:
+        elif self.grain < 1 and (grain := float(noise_level(y[None]))) >= self.grain:
             found.append(f"grain of {100 * grain:.1f} %")
         if jpeg is not None and jpeg.quality <= self.quality:
             found.append(f"JPEG quality of {jpeg.quality}")
