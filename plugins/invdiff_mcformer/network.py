@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .blocks import ModulatedBlock, Stage, double, halve, sinusoid
 from .convolution import Conv2d
+from .edges import EdgeEstimator
 from .estimator import KernelEstimator, build_head
 from .settings import Network
 from .spectral import SpectralEstimator
@@ -53,11 +54,13 @@ class MCFormer(nn.Module):
             self.kernel = nn.Sequential(
                 nn.Linear(math.prod(settings.parameter_shape), embed), nn.Mish(), nn.Linear(embed, embed)
             )
-        self.estimator: KernelEstimator | SpectralEstimator
+        self.estimator: KernelEstimator | SpectralEstimator | EdgeEstimator
         seen = 6
         if settings.estimator.kind == "spectral":
             self.estimator = SpectralEstimator(settings)
             seen += self.estimator.out_channels
+        elif settings.estimator.kind == "edges":
+            self.estimator = EdgeEstimator(settings)
         else:
             images = 6 if settings.estimator.reads == "both" else 3
             folded = images * (settings.estimator.unshuffle or settings.unshuffle) ** 2
@@ -81,12 +84,14 @@ class MCFormer(nn.Module):
         seen = hint[:, 3:] if self.reads_measurement else hint
         if isinstance(self.estimator, SpectralEstimator):
             return self.estimator(seen)
+        if isinstance(self.estimator, EdgeEstimator):
+            return (self.estimator(seen),)
         return (self.estimator(F.pixel_unshuffle(seen, self.settings.estimator.unshuffle or self.settings.unshuffle)),)
 
     @property
     def reads_measurement(self) -> bool:
         """Whether the parameters are read from the lifted measurement alone, whatever the noisy image says."""
-        return self.settings.estimator.kind == "spectral" or self.settings.estimator.reads == "measurement"
+        return self.settings.estimator.kind != "pooled" or self.settings.estimator.reads == "measurement"
 
     def forward(
         self, image: Tensor, hint: Tensor, t: Tensor, told: Tensor | None = None

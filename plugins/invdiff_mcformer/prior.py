@@ -14,6 +14,7 @@ from invdiff.prior import Output, PriorNet, PriorSpec
 from invdiff.schedule import NoiseSchedule
 
 from .authors import convert, is_authors
+from .edges import EdgeEstimator
 from .estimator import BoxHead, PCAHead
 from .network import MCFormer
 from .settings import MCFormerSettings
@@ -106,7 +107,9 @@ class MCFormerPrior(PriorNet):
 
     @torch.no_grad()
     def prepare(self, degradation: Degradation, generator: torch.Generator) -> None:
-        """Fit the head to the operator: a PCA head to its kernels, a box head to its bounds."""
+        """Fit the estimator to the operator: a PCA head to its kernels, a box to its bounds, edges to their middle."""
+        if isinstance(self.network.estimator, EdgeEstimator):
+            self.network.estimator.fit(degradation.sample_parameters(256, generator))
         head = getattr(self.network.estimator, "head", None)
         if isinstance(head, PCAHead) and not bool(head.basis.any()):  # one that came with weights stays theirs
             head.fit(degradation.sample_parameters(4096, generator))

@@ -18,8 +18,9 @@ Four = tuple[Positive, Positive, Positive, Positive]
 class Estimator(Settings):
     """What reads the kernel. ``pooled`` is the paper's: 5x5 convolutions, averaged over space."""
 
-    kind: Literal["pooled", "spectral"] = "pooled"
-    """``spectral``: pairs of sharp and blurred features and their quotient in Fourier space, for motion."""
+    kind: Literal["pooled", "spectral", "edges"] = "pooled"
+    """``spectral``: pairs of sharp and blurred features and their quotient in Fourier space, for motion. ``edges``: a
+    Gaussian of any width and direction, from how wide edges are."""
     channels: Positive = 48
     """Width of its convolutions."""
     strides: Annotated[tuple[Few, ...], Field(max_length=64)] = (1, 1, 1, 2, 1, 1)
@@ -28,9 +29,10 @@ class Estimator(Settings):
     """Of ``pooled``: the plain mean over space (the paper), or one that the features themselves weigh."""
     reads: Literal["both", "measurement"] = "both"
     """Of ``pooled``: the noisy image and the lifted measurement (the paper), or the measurement alone, so that the
-    estimate is the same at every step. ``spectral`` reads the measurement alone."""
+    estimate is the same at every step. The others read the measurement alone."""
     unshuffle: Literal[1, 2, 4, 8] | None = None
-    """Of ``pooled``: the grid that it works on is so many times coarser than the image; null: the network's."""
+    """Of ``pooled`` and ``edges``: the grid that it works on is so many times coarser than the image; null: the
+    network's."""
     maps: Positive = 8
     """Of ``spectral``: pairs of features."""
     deconvolve: Annotated[tuple[Annotated[Float, Field(gt=0)], ...], Field(min_length=1)] = (0.03, 0.2)
@@ -71,8 +73,10 @@ class Network(Settings):
     def _consistent(self) -> Network:
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {self.kernel_size}")
-        if self.estimator.kind == "spectral" and self.head != "softmax":
-            raise ValueError("a spectral estimator has its own head: leave network.head at softmax")
+        if self.estimator.kind != "pooled" and self.head != "softmax":
+            raise ValueError(
+                f"an estimator of kind '{self.estimator.kind}' has its own head: leave network.head at softmax"
+            )
         if self.head == "pca" and self.pca_components > self.kernel_size**2:
             raise ValueError(f"pca_components must be at most the kernel's {self.kernel_size**2} pixels")
         for dim, heads in zip(self.channels, self.heads, strict=True):

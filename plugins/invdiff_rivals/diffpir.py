@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,8 @@ from invdiff.settings import Float, Int
 
 from .linear import NoiseSettings, SolverSettings, without_adjoint
 
+_CLIPPED = 0.995  # of a photo's range: no pixel above it but those at its end
+
 
 class DiffPIRSettings(SolverSettings, NoiseSettings):
     strength: Annotated[Float, Field(gt=0)] = 1.75
@@ -19,6 +21,9 @@ class DiffPIRSettings(SolverSettings, NoiseSettings):
     spread: Annotated[Float, Field(gt=0)] | None = None
     """Standard deviation on [0, 1] of the prior's estimate where the noisy image tells it nothing, as PiGDM has it: at
     much noise the measurement is believed no further than this warrants. null: without bound, as in the paper."""
+    clipped: Literal["believed", "left_out"] = "believed"
+    """``left_out``: of a pixel as bright as a photo can hold nothing is believed, since there may have been more light:
+    a lamp that was shaken leaves rings else. ``believed``: it is a measurement like others, as in the paper."""
     iterations: Annotated[Int, Field(ge=1)] = 15
     """Steps of conjugate gradients, for operators with any border; the authors' border is circular, for FFTs."""
 
@@ -41,4 +46,5 @@ class DiffPIR(Guidance[DiffPIRSettings]):
             return Estimate(step.x0, step.theta)
         theta = step.parameters(self.settings.kernel, "diffpir")
         ratio = self.settings.strength * self.settings.sigma(step) ** 2 * step.precision(self.settings.spread)
-        return Estimate(step.x0 + step.correction(theta, ratio, self.settings.iterations), step.theta)
+        told = (step.y < _CLIPPED).to(step.y) if self.settings.clipped == "left_out" else None
+        return Estimate(step.x0 + step.correction(theta, ratio, self.settings.iterations, told), step.theta)

@@ -84,5 +84,5 @@ def test_numbers_are_learned():
 def test_a_box_is_for_boxes(prior):
     with pytest.raises(TrainingError, match="for operators whose parameters are a box"):
         prior.prepare(ToyBlur(), stream(0))
-    with pytest.raises(ValidationError, match="spectral estimator has its own head"):
+    with pytest.raises(ValidationError, match="kind 'spectral' has its own head"):
         Network(head="box", learn_variance=False, estimator={"kind": "spectral"})

@@ -237,7 +237,7 @@ def test_every_kernel_of_the_network():
 @pytest.mark.parametrize(
     ("network", "where"),
     [
-        ({"head": "pca"}, "a spectral estimator has its own head"),
+        ({"head": "pca"}, "an estimator of kind 'spectral' has its own head"),
         ({"estimator": {"kind": "spectre"}}, "kind"),
         ({"estimator": {"kind": "spectral", "maps": 0}}, "maps"),
         ({"estimator": {"kind": "spectral", "deconvolve": []}}, "deconvolve"),

@@ -26,6 +26,7 @@ from invdiff_rivals.dps import DPS, DPSSettings
 from invdiff_rivals.fast_em import FastEM, FastEMSettings
 from invdiff_rivals.gdp import GDP, ParameterDescent
 from invdiff_rivals.pigdm import PiGDM, PiGDMSettings
+from invdiff_tv.prior import TV
 from linear_gaussian import NOISE, SCHEDULE, A, Dense, M, N, White, gen, one, posterior, rand, still
 
 EVERYONE = [DPS(), DiffPIR(), DDNM(), PiGDM(), FastEM(), GDP(), ParameterDescent()]
@@ -100,6 +101,36 @@ def test_diffpir_is_its_minimiser(t, spread):
         a = float(theta[i]) * A
         right = a.T @ y[i].flatten().numpy() + rho * x0[i].flatten().numpy()
         np.testing.assert_allclose(found[i], np.linalg.solve(a.T @ a + rho * np.eye(N), right), rtol=1e-6)
+
+
+def test_diffpir_leaves_clipped_pixels_out():
+    """Their rows of the sum are not there; ``believed`` and where nothing is clipped they are."""
+    x0, y, theta = rand(1, 3, 2, 2), rand(1, 3, 1, 1, seed=1).clamp_max(0.9), one(1)
+    left_out, believed = (DiffPIR(DiffPIRSettings(noise=NOISE, clipped=how)) for how in ("left_out", "believed"))
+    assert torch.equal(*(guide.refine(still(x0, y, Dense(), theta)).x0 for guide in (left_out, believed)))
+    y[0, 1] = 1.0
+    rho = 1.75 * NOISE**2 * still(x0, y, Dense(), theta).precision(None)
+    for guide, rows in ((left_out, [0, 2]), (believed, [0, 1, 2])):
+        a, seen = float(theta) * A[rows], y.flatten().numpy()[rows]
+        found = guide.refine(still(x0, y, Dense(), theta)).x0.flatten().numpy()
+        want = np.linalg.solve(a.T @ a + rho * np.eye(N), a.T @ seen + rho * x0.flatten().numpy())
+        np.testing.assert_allclose(found, want, rtol=1e-6)
+
+
+def test_a_lamp_that_was_shaken_leaves_fewer_rings():
+    """Of a dark wall with lamps that no photo can hold, seen through a diagonal shake, kernel told."""
+    scene = torch.full((1, 3, 64, 64), 0.2)
+    scene[..., 32:] = 0.3
+    scene[..., 20:23, 20:23], scene[..., 44:46, 40:42] = 8.0, 5.0
+    kernel = torch.eye(9) / 9
+    operator = Motion(MotionSettings(kernel_size=9))
+    y = operator.apply(scene, kernel[None]).clamp(0, 1)[0]
+    far = {}
+    for how in ("left_out", "believed"):
+        guide = DiffPIR(DiffPIRSettings(noise=0.01, clipped=how))
+        pipe = Pipeline(operator, TV(), [guide], SamplerSettings(steps=6, temperature=0, renewal=0.3))
+        far[how] = float((pipe.restore(y, kernel=kernel).image - scene[0].clamp(0, 1)).abs().mean())
+    assert far["left_out"] < 0.8 * far["believed"]
 
 
 def test_diffpir_leaves_the_last_estimate_to_the_prior():
