@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ImageError, InvdiffError, one_line
-from .pictures import Metadata, Photo, from_array, from_pil
+from .deep_png import decode_deep_png
+from .pictures import Metadata, Photo, from_array, from_pil, orientation_of
 from .plain import is_no_file
 from .shards import Member, read_index
 
@@ -50,7 +51,9 @@ def load(path: Path | Member, most: int | None = None) -> Photo:
         with open_picture(source, most) as picture:
             _refuse_several(picture)
             picture.load()
-            return from_pil(picture)
+            orientation = orientation_of(picture)
+            photo = from_pil(picture)
+            return _deepened(photo, orientation, source) if picture.format == "PNG" else photo
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except ImageError as error:
@@ -106,6 +109,19 @@ def _refuse_several(picture: Image.Image) -> None:
     frames = getattr(picture, "n_frames", 1)
     if frames > 1 and picture.format != "MPO":
         raise ImageError(f"holds {frames} pictures (pages or frames): save the one that is meant by itself")
+
+
+def _deepened(photo: Photo, orientation: int, source: Path | IO[bytes]) -> Photo:
+    """A PNG's photo with all of its 16 bits, where Pillow has left 8; others as they are."""
+    if isinstance(source, Path):
+        data = source.read_bytes()
+    else:
+        source.seek(0)
+        data = source.read()
+    array = decode_deep_png(data)
+    if array is None:
+        return photo
+    return replace(from_array(_upright(array, orientation)), metadata=photo.metadata)
 
 
 def _deep_tiff(path: Path | IO[bytes], most: int | None) -> Photo | None:

@@ -1,9 +1,10 @@
-"""PNG with 16 bits a channel, which Pillow writes of grey pictures only."""
+"""PNG with 16 bits a channel, which Pillow reads and writes of grey pictures only (W3C, third edition)."""
 
 from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,12 +14,14 @@ if TYPE_CHECKING:
 
 _COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}
 """By channels: grey, grey and alpha, colours, colours and alpha."""
+_CHANNELS = {colour: channels for channels, colour in _COLOUR_TYPE.items()}
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _LEFT = 1
 """The filter of a line that holds differences to the pixel on the left."""
 
 
 def encode_deep_png(array: np.ndarray, metadata: Metadata) -> bytes:
-    """A uint16 array ``(H, W)`` or ``(H, W, 1 to 4)``, alpha last, as the bytes of a PNG (W3C, third edition)."""
+    """A uint16 array ``(H, W)`` or ``(H, W, 1 to 4)``, alpha last, as the bytes of a PNG."""
     array = array[..., None] if array.ndim == 2 else array
     height, width, channels = array.shape
     header = struct.pack(">IIBBBBB", width, height, 16, _COLOUR_TYPE[channels], 0, 0, 0)
@@ -36,8 +39,58 @@ def encode_deep_png(array: np.ndarray, metadata: Metadata) -> bytes:
     if metadata.exif is not None:
         chunks.append((b"eXIf", metadata.exif.removeprefix(b"Exif\0\0")))
     chunks += [(b"IDAT", zlib.compress(filtered.tobytes())), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, content) for kind, content in chunks)
+    return _SIGNATURE + b"".join(_chunk(kind, content) for kind, content in chunks)
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def decode_deep_png(data: bytes) -> np.ndarray | None:
+    """The uint16 pixels ``(H, W, 2 to 4)`` of a PNG of 16 bits and several channels; None of any other: interlaced, cut
+    short, or with a colour that stands for none, which Pillow knows what to do with."""
+    chunks = dict(_chunks(data))
+    header = chunks.get(b"IHDR", b"")[:13].ljust(13, b"\0")
+    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
+    channels = _CHANNELS.get(colour, 1)
+    if depth != 16 or channels == 1 or interlaced or b"tRNS" in chunks:
+        return None
+    pixel = 2 * channels
+    size = height * (1 + width * pixel)  # and no more: a small file can claim any
+    lines = zlib.decompressobj().decompress(chunks.get(b"IDAT", b""), size)
+    if len(lines) < size:
+        return None
+    filtered = np.frombuffer(lines, np.uint8).reshape(height, -1)
+    return _unfiltered(filtered[:, 0], filtered[:, 1:].reshape(height, width, pixel)).view(">u2").astype(np.uint16)
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kinds and contents, those of one kind joined."""
+    found: dict[bytes, list[bytes]] = {}
+    place = len(_SIGNATURE)
+    while place + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        found.setdefault(kind, []).append(data[place + 8 : place + 8 + length])
+        place += 12 + length
+    yield from ((kind, b"".join(parts)) for kind, parts in found.items())
+
+
+def _unfiltered(kinds: np.ndarray, differences: np.ndarray) -> np.ndarray:
+    """Bytes ``(H, W, pixel)`` from what each differs by from what its line's filter foretells.
+
+    A pixel follows from those to the left, above, and above to the left: all of one diagonal are done at once.
+    """
+    height, width, pixel = differences.shape
+    found = np.zeros((height + 1, width + 1, pixel), np.uint8)  # what lies beyond the first line and column is nothing
+    for diagonal in range(height + width - 1):
+        rows = np.arange(max(0, diagonal - width + 1), min(height, diagonal + 1))
+        cols = diagonal - rows
+        left, above, corner = (
+            found[rows + down, cols + right].astype(np.int16) for down, right in ((1, 0), (0, 1), (0, 0))
+        )
+        slope = left + above - corner
+        far = [abs(slope - each) for each in (left, above, corner)]
+        nearest = np.where((far[0] <= far[1]) & (far[0] <= far[2]), left, np.where(far[1] <= far[2], above, corner))
+        foretold = np.choose(kinds[rows, None], [0 * left, left, above, (left + above) // 2, nearest])
+        found[rows + 1, cols + 1] = (differences[rows, cols] + foretold) & 255
+    return np.ascontiguousarray(found[1:, 1:])

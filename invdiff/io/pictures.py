@@ -215,14 +215,18 @@ def _turned_upright(picture: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(picture)
     except Exception:  # a rational of -1 / 0, a loop: what stands beside the orientation is no reason to stop
-        try:
-            orientation = int(picture.getexif().get(_ORIENTATION, 1))
-        except Exception:
-            return picture
-        flip = Image.Transpose
+        orientation, flip = orientation_of(picture), Image.Transpose
         turns = {2: flip.FLIP_LEFT_RIGHT, 3: flip.ROTATE_180, 4: flip.FLIP_TOP_BOTTOM, 5: flip.TRANSPOSE}
         turns |= {6: flip.ROTATE_270, 7: flip.TRANSVERSE, 8: flip.ROTATE_90}
         return picture.transpose(turns[orientation]) if orientation in turns else picture
+
+
+def orientation_of(picture: Image.Image) -> int:
+    """How its EXIF says that it lies, 1 (upright) to 8; 1 where it says nothing that can be read."""
+    try:
+        return int(picture.getexif().get(_ORIENTATION, 1))
+    except Exception:
+        return 1
 
 
 def _from_mode(picture: Image.Image) -> Photo:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tarfile
 import zlib
 
 import numpy as np
@@ -13,8 +14,9 @@ import torch
 from PIL import Image, ImageCms
 
 import invdiff
-from invdiff.io.decoding import load
-from invdiff.io.deep_png import encode_deep_png
+from invdiff.errors import ImageError
+from invdiff.io.decoding import list_members, load
+from invdiff.io.deep_png import decode_deep_png, encode_deep_png
 from invdiff.io.pictures import Metadata, Photo, from_array
 
 
@@ -54,6 +56,93 @@ def test_every_level_is_kept(channels):
             assert np.array_equal(np.asarray(picture), array[..., 0])
         elif channels > 2:
             assert np.array_equal(np.asarray(picture), array >> 8)  # Pillow's colours have 8 bits
+
+
+def foretold(kind, left, above, corner):
+    """A byte as the standard's five filters foretell it, one at a time."""
+    slope = left + above - corner
+    nearest = min((left, above, corner), key=lambda each: abs(slope - each))
+    return (0, left, above, (left + above) // 2, nearest)[kind]
+
+
+def filtered(array, kinds):
+    """The bytes of a PNG of uint16 ``(H, W, C)`` whose lines have those filters."""
+    height, width, channels = array.shape
+    pixel, lines = 2 * channels, array.astype(">u2").view(np.uint8).reshape(height, -1).astype(int)
+    rows = []
+    for y, kind in enumerate(kinds):
+        line = [kind]
+        for x in range(width * pixel):
+            left, above = lines[y, x - pixel] if x >= pixel else 0, lines[y - 1, x] if y else 0
+            corner = lines[y - 1, x - pixel] if x >= pixel and y else 0
+            line.append((lines[y, x] - foretold(kind, left, above, corner)) % 256)
+        rows.append(bytes(int(each) for each in line))
+    return _file(array.shape, zlib.compress(b"".join(rows)))
+
+
+def _file(shape, data, interlaced=0, more=()):
+    height, width, channels = shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, interlaced)
+    half = len(data) // 2  # in two chunks, as large files have it
+    chunks = [(b"IHDR", header), *more, (b"IDAT", data[:half]), (b"IDAT", data[half:]), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
+    )
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+@pytest.mark.parametrize("size", [(9, 7), (1, 6), (6, 1), (3, 11)])
+def test_every_filter_is_read(channels, size):
+    """Each line by another one; the upper bytes are what Pillow reads."""
+    array = levels(channels, *size)
+    array[size[0] // 2 :] = np.linspace(0, 65535, size[1]).astype(np.uint16)[:, None]  # smooth: the nearest differ
+    content = filtered(array, [(y + size[1]) % 5 for y in range(size[0])])
+    found = decode_deep_png(content)
+    assert found.dtype == np.uint16
+    assert np.array_equal(found, array)
+    if channels > 2:
+        with Image.open(io.BytesIO(content)) as picture:
+            assert np.array_equal(np.asarray(picture), array >> 8)
+
+
+def test_what_is_left_to_pillow(tmp_path):
+    """8 bits, one channel, lines missing, another order of lines, a colour that stands for none: no photo is lost."""
+    whole = encode_deep_png(levels(3), Metadata())
+    plain = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(plain, "PNG")
+    short = _file((7, 5, 3), zlib.compress(bytes(30)))
+    clear = _file((1, 2, 3), zlib.compress(bytes(13)), more=[(b"tRNS", bytes(6))])
+    for content in (
+        plain.getvalue(),
+        encode_deep_png(levels(1), Metadata()),
+        short,
+        clear,
+        whole[:20],
+        b"",
+        _file((7, 5, 3), b"", 1),
+    ):
+        assert decode_deep_png(content) is None
+    (tmp_path / "clear.png").write_bytes(clear)
+    assert float(load(tmp_path / "clear.png").alpha.max()) == 0
+    (tmp_path / "short.png").write_bytes(short)
+    with pytest.raises(ImageError, match=r"short\.png"):
+        load(tmp_path / "short.png")
+
+
+def test_a_coloured_png_of_16_bits_is_read_with_all_of_them(tmp_path):
+    """Turned upright, with its profile and resolution, from a shard too."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    array = levels(3)
+    (tmp_path / "a.png").write_bytes(encode_deep_png(array, Metadata(None, (300.0, 300.0), exif.tobytes())))
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(tmp_path / "a.png", "a.png")
+    for source in (tmp_path / "a.png", list_members(tmp_path / "a.tar")[0][0]):
+        photo = load(source)
+        assert photo.deep
+        assert photo.metadata.dpi == pytest.approx((300, 300), abs=0.02)
+        assert np.array_equal(photo.to_file_array(), np.rot90(array, -1))
 
 
 def test_what_is_kept_of_a_photo():
