@@ -112,21 +112,23 @@ class Step:
         return theta
 
     @torch.no_grad()
-    def correction(self, theta: Tensor, ratio: float | Tensor, iterations: int, told: Tensor | None = None) -> Tensor:
+    def correction(
+        self, theta: Tensor, ratio: float | Tensor, iterations: int, believed: Tensor | None = None
+    ) -> Tensor:
         """``(A^T A + ratio)^-1 A^T (y - A x0)``, ``(B, 3, H, W)``, for a linear operator: what leads from ``x0`` to
         ``argmin ||y - A x||^2 + ratio ||x - x0||^2``. Exactly for a blur with circular borders and a ratio above 0, for
         others by conjugate gradients, and however few ``iterations`` lower that sum. A constant to gradients.
 
-        Where ``told``, zeros and ones as large as ``y``, is 0, ``y`` says nothing: the sum leaves that pixel out.
+        Where ``believed``, zeros and ones as large as ``y``, is 0, the sum leaves a pixel of ``y`` out; then, too, by
+        conjugate gradients.
         """
         bound = self.degradation.at(theta)
-        told = None if told is None or bool(told.all()) else told
-        rest = bound.adjoint(_part(self.y - bound.apply(self.x0), told))
-        if told is None and isinstance(bound, Blur) and bound.padding == "circular" and _above_zero(ratio):
+        rest = bound.adjoint(_part(self.y - bound.apply(self.x0), believed))
+        if believed is None and isinstance(bound, Blur) and bound.padding == "circular" and _above_zero(ratio):
             return bound.inverse(rest, ratio)
 
         def product(x: Tensor) -> Tensor:
-            return bound.adjoint(_part(bound.apply(x), told)) + ratio * x
+            return bound.adjoint(_part(bound.apply(x), believed)) + ratio * x
 
         return conjugate_gradients(product, rest, iterations)
 
@@ -135,8 +137,8 @@ def _above_zero(ratio: float | Tensor) -> bool:
     return bool(torch.as_tensor(ratio).min() > 0)
 
 
-def _part(y: Tensor, told: Tensor | None) -> Tensor:
-    return y if told is None else told * y
+def _part(y: Tensor, believed: Tensor | None) -> Tensor:
+    return y if believed is None else believed * y
 
 
 @dataclass

@@ -46,5 +46,5 @@ class DiffPIR(Guidance[DiffPIRSettings]):
             return Estimate(step.x0, step.theta)
         theta = step.parameters(self.settings.kernel, "diffpir")
         ratio = self.settings.strength * self.settings.sigma(step) ** 2 * step.precision(self.settings.spread)
-        told = (step.y < _CLIPPED).to(step.y) if self.settings.clipped == "left_out" else None
-        return Estimate(step.x0 + step.correction(theta, ratio, self.settings.iterations, told), step.theta)
+        believed = (step.y < _CLIPPED).to(step.y) if self.settings.clipped == "left_out" else None
+        return Estimate(step.x0 + step.correction(theta, ratio, self.settings.iterations, believed), step.theta)

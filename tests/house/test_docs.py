@@ -81,6 +81,7 @@ SHORT = {
     "ablations/": "--set train.steps=1 --set train.crop=32 --set train.batch=1",
     "train_blindsr_x4_small": "--set train.steps=2 --set train.crop=32 --set train.batch=1",
     "train_blindsr_x4_photo": "--set train.steps=2 --set train.crop=32 --set train.batch=1",
+    "train_blindsr_x4_kernels": "--set train.steps=2 --set train.crop=32 --set train.batch=1",
     "train_blindsr_x4_paper": "--set train.steps=1 --set train.crop=32 --set train.batch=1",
     "train_deblur_small": "--set train.steps=1 --set train.crop=32 --set train.batch=1",
     "train_deblur_shake": "--set train.steps=2 --set train.crop=32 --set train.batch=1",

@@ -6,8 +6,10 @@ import torch
 
 import invdiff
 from invdiff.components.weights import save_prior
+from invdiff.io.pictures import sample_photo
 from invdiff.training.loss import lesson, losses
 from invdiff.training.settings import TrainSettings
+from invdiff_blindsr.kernels import gaussian
 from invdiff_blindsr.operator import BlindSR, BlindSRSettings
 from invdiff_mcformer.edges import EdgeEstimator, gaussians
 from invdiff_mcformer.prior import MCFormerPrior
@@ -107,6 +109,22 @@ def test_weights_bring_it_back(tmp_path):
     condition = torch.rand(1, 3, 32, 32, generator=gen())
     again = invdiff.load_prior(str(tmp_path / "weights.safetensors"))
     assert torch.equal(again.estimate(condition), prior.estimate(condition))
+
+
+@pytest.mark.parametrize("name", ["coffee", "cat", "face"])
+@pytest.mark.parametrize("angle", [0.0, 0.8, -0.8])
+def test_the_bundled_one_tells_directions(name, angle):
+    """Of a photo that it has not seen, blurred along one line: its kernel lies there, and not across."""
+    kernel, across = (gaussian(21, 4.0, 1.2, turn).float() for turn in (angle, angle + np.pi / 2))
+    clean = sample_photo(name).cropped(256, 256, centre=True).pixels
+    operator = BlindSR(BlindSRSettings())
+    condition = operator.lift(operator.apply(clean[None], kernel[None]))
+    prior = invdiff.load_prior("blindsr_x4_s")
+    low, high = prior.spec.value_range
+    found = prior.estimate(low + (high - low) * condition)[0]
+    near, far = (float((found - each).abs().sum()) for each in (kernel, across))
+    assert near < 0.5
+    assert near < 0.6 * far
 
 
 def test_training_reaches_it_alone():
