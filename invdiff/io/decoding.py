@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -12,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ImageError, InvdiffError, one_line
-from .deep_png import decode_deep_png
+from .deep_png import decode_deep_png, is_deep_png
 from .pictures import Metadata, Photo, from_array, from_pil, orientation_of
 from .plain import is_no_file
 from .shards import Member, read_index
@@ -113,12 +114,10 @@ def _refuse_several(picture: Image.Image) -> None:
 
 def _deepened(photo: Photo, orientation: int, source: Path | IO[bytes]) -> Photo:
     """A PNG's photo with all of its 16 bits, where Pillow has left 8; others as they are."""
-    if isinstance(source, Path):
-        data = source.read_bytes()
-    else:
-        source.seek(0)
-        data = source.read()
-    array = decode_deep_png(data)
+    with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
+        file.seek(0)
+        start = file.read(26)
+        array = decode_deep_png(start + file.read()) if is_deep_png(start) else None
     if array is None:
         return photo
     return replace(from_array(_upright(array, orientation)), metadata=photo.metadata)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,10 +45,15 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
+def is_deep_png(start: bytes) -> bool:
+    """Whether the first 26 bytes of a PNG say that it has 16 bits and several channels."""
+    return len(start) >= 26 and start[24] == 16 and _CHANNELS.get(start[25], 1) > 1
+
+
 def decode_deep_png(data: bytes) -> np.ndarray | None:
     """The uint16 pixels ``(H, W, 2 to 4)`` of a PNG of 16 bits and several channels; None of any other: interlaced, cut
     short, or with a colour that stands for none, which Pillow knows what to do with."""
-    chunks = dict(_chunks(data))
+    chunks = _chunks(data)
     header = chunks.get(b"IHDR", b"")[:13].ljust(13, b"\0")
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
     channels = _CHANNELS.get(colour, 1)
@@ -64,15 +68,15 @@ def decode_deep_png(data: bytes) -> np.ndarray | None:
     return _unfiltered(filtered[:, 0], filtered[:, 1:].reshape(height, width, pixel)).view(">u2").astype(np.uint16)
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Kinds and contents, those of one kind joined."""
+def _chunks(data: bytes) -> dict[bytes, bytes]:
+    """Contents by their kind, those of one kind joined."""
     found: dict[bytes, list[bytes]] = {}
     place = len(_SIGNATURE)
     while place + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, place)
         found.setdefault(kind, []).append(data[place + 8 : place + 8 + length])
         place += 12 + length
-    yield from ((kind, b"".join(parts)) for kind, parts in found.items())
+    return {kind: b"".join(parts) for kind, parts in found.items()}
 
 
 def _unfiltered(kinds: np.ndarray, differences: np.ndarray) -> np.ndarray:

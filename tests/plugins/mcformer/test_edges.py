@@ -13,7 +13,7 @@ from invdiff_blindsr.kernels import gaussian
 from invdiff_blindsr.operator import BlindSR, BlindSRSettings
 from invdiff_mcformer.edges import EdgeEstimator, gaussians
 from invdiff_mcformer.prior import MCFormerPrior
-from invdiff_mcformer.settings import MCFormerSettings, Network
+from invdiff_mcformer.settings import MCFormerSettings
 
 NETWORK = {
     "preset": "small",
@@ -88,7 +88,7 @@ def test_what_it_does_not_depend_on():
 
 @pytest.mark.parametrize("size", [(16, 16), (8, 40), (32, 32)])
 def test_small_pictures(size):
-    estimator = EdgeEstimator(Network.model_validate({**MCFormerSettings(network=NETWORK).network.model_dump()}))
+    estimator = EdgeEstimator(MCFormerSettings(network=NETWORK).network)
     found = estimator(torch.zeros(1, 3, *size))
     torch.testing.assert_close(found.sum(), torch.tensor(1.0))
 
