@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
+from types import EllipsisType
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from .prior import Output, PriorNet
 
-Tile = tuple[Tensor, Tensor | None, Tensor | None]
-"""What a prior says of one tile: prediction, parameters, and the fraction of the variance."""
+Window = tuple[EllipsisType, slice, slice]
+"""Where a tile lies."""
+Told = tuple[Tensor, Tensor | None, Tensor | None]
+"""What a prior says: prediction, parameters, and the fraction of the variance."""
 
 
 class TiledPrior(PriorNet):
@@ -37,43 +41,90 @@ class TiledPrior(PriorNet):
         return self.inner.estimate(condition) if whole else super().estimate(condition)
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor, told: Tensor | None = None) -> Output:
-        more = () if told is None else (told,)
-        sides = x_t.shape[-2:]
+        others = (t, condition) if told is None else (t, condition, told)
+        windows = self._windows(x_t.shape[-2:])
+        if len(windows) == 1:
+            return self.inner(x_t, *others)
+        learned = [weight for weight in self.inner.parameters() if weight.requires_grad]
+        return Output(*_Tiled.apply(x_t, self.inner, windows, self.overlap, others, *learned))
+
+    def _windows(self, sides: Sequence[int]) -> list[Window]:
+        """Where the tiles of a picture of these sides lie, row by row."""
         (rows, height), (cols, width) = (equal_tiles(n, self.tile, self.overlap, self.spec.multiple) for n in sides)
-        if len(rows) * len(cols) == 1:
-            return self.inner(x_t, t, condition, *more)
-        total: list[Tensor | None] = [None, None]
-        weights = x_t.new_zeros(x_t.shape[-2:])
-        parameters: list[Tensor] = []
-        for top in rows:
-            for left in cols:
-                window = (..., slice(top, top + height), slice(left, left + width))
-                raw, theta, fraction = self._one(x_t[window], t, condition[window], *more)
-                ramp = blend_window(raw.shape[-2], raw.shape[-1], self.overlap).to(raw)
-                weights[window] += ramp
-                for i, part in enumerate((raw, fraction)):
-                    if part is not None:
-                        so_far = total[i]
-                        whole = part.new_zeros(*part.shape[:-2], *x_t.shape[-2:]) if so_far is None else so_far
-                        placed = torch.zeros_like(whole)
-                        placed[window] = part * ramp
-                        total[i] = whole + placed
-                if theta is not None:
-                    parameters.append(theta)
-        raw_sum, fraction_sum = total
-        assert raw_sum is not None  # there is at least one tile
-        return Output(
-            raw_sum / weights,
-            torch.stack(parameters).mean(0) if parameters else None,
-            None if fraction_sum is None else fraction_sum / weights,
-        )
+        return [(..., slice(top, top + height), slice(left, left + width)) for top in rows for left in cols]
 
-    def _one(self, x_t: Tensor, *others: Tensor) -> Tile:
-        def run(x: Tensor) -> Tile:
-            out = self.inner(x, *others)
-            return out.raw, out.parameters, out.variance_fraction
 
-        return checkpoint(run, x_t, use_reentrant=False) if torch.is_grad_enabled() else run(x_t)
+class _Tiled(torch.autograd.Function):
+    """A prior on all windows of a picture as one operation: the image, the parameters, the fraction of the variance.
+
+    On the way forward no graph is made, on the way back one tile's at a time. Checkpoints of single tiles would leave
+    their nodes scattered over the heap, so that nothing large fits between them any more: twice the memory of what
+    is in use at twenty-five tiles.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_t: Tensor,
+        prior: PriorNet,
+        windows: list[Window],
+        overlap: int,
+        others: tuple[Tensor, ...],
+        *learned: Tensor,
+    ) -> Told:
+        ctx.save_for_backward(x_t, *learned)
+        ctx.set_materialize_grads(False)
+        ctx.prior, ctx.windows, ctx.others = prior, windows, others
+        x_t = x_t.detach()
+        rows, cols = windows[0][1:]
+        ctx.ramp = blend_window(rows.stop, cols.stop, overlap).to(x_t)
+        ctx.weights = x_t.new_zeros(x_t.shape[-2:])
+        for window in windows:
+            ctx.weights[window] += ctx.ramp
+        pictures: list[Tensor | None] = [None, None]
+        parameters = []
+        for window in windows:
+            raw, theta, fraction = _ask(prior, x_t[window], window, others)
+            for i, part in enumerate((raw, fraction)):
+                if part is not None:
+                    before = pictures[i]
+                    whole = part.new_zeros(*part.shape[:-2], *x_t.shape[-2:]) if before is None else before
+                    whole[window] += part * ctx.ramp
+                    pictures[i] = whole
+            if theta is not None:
+                parameters.append(theta)
+        blended, fractions = (None if whole is None else whole / ctx.weights for whole in pictures)
+        assert blended is not None  # there is at least one tile
+        return blended, torch.stack(parameters).mean(0) if parameters else None, fractions
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor | None) -> tuple[Any, ...]:
+        x_t, *learned = ctx.saved_tensors
+        raw, parameters, fraction = slopes
+        raw, fraction = (None if slope is None else slope / ctx.weights for slope in (raw, fraction))
+        parameters = None if parameters is None else parameters / len(ctx.windows)
+        found = [torch.zeros_like(one) for one in (x_t, *learned)]
+        for window in ctx.windows:
+            with torch.enable_grad():
+                x = x_t[window].detach().requires_grad_().view_as(x_t[window])  # torch's counters refuse leaves
+                tile = _ask(ctx.prior, x, window, ctx.others)
+            pictures = (None if slope is None else slope[window] * ctx.ramp for slope in (raw, fraction))
+            pulls = dict(zip((0, 2), pictures, strict=True)) | {1: parameters}
+            pairs = [(part, pull) for i, part in enumerate(tile) if part is not None and (pull := pulls[i]) is not None]
+            ends, pulled = zip(*pairs, strict=True)
+            for total, slope in zip(
+                found, torch.autograd.grad(ends, [x, *learned], pulled, allow_unused=True), strict=True
+            ):
+                if slope is not None:
+                    (total[window] if total is found[0] else total).add_(slope)
+        return found[0], None, None, None, None, *found[1:]
+
+
+def _ask(prior: PriorNet, x: Tensor, window: Window, others: tuple[Tensor, ...]) -> Told:
+    """A prior about one tile ``x``; the first picture of ``others`` after the time is the whole condition."""
+    t, condition, *more = others
+    out = prior(x, t, condition[window], *more)
+    return out.raw, out.parameters, out.variance_fraction
 
 
 def equal_tiles(size: int, tile: int, overlap: int, multiple: int) -> tuple[list[int], int]:

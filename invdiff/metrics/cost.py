@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..guidance import Guidance
 from ..prior import PriorNet
-from ..tiling import Tile, TiledPrior
+from ..tiling import TiledPrior, Window
 
 
 @dataclass(frozen=True)
@@ -72,20 +72,19 @@ class _Memory(TorchDispatchMode):
 
 
 class _TwoTiles(TiledPrior):
-    """Asks for two tiles and takes them for all others: tiles of one picture are of one size, and cost the same.
+    """Asks for two tiles and counts them all: tiles of one picture are of one size, and cost the same.
 
     Two and not one, so that what they add to one another is in the memory.
     """
 
     def __init__(self, prior: TiledPrior) -> None:
         super().__init__(prior.inner, prior.tile, prior.overlap)
-        self.asked, self.seen = 0, list[Tile]()
+        self.all = 0
 
-    def _one(self, x_t: Tensor, *others: Tensor) -> Tile:
-        if self.asked < 2:
-            self.seen.append(super()._one(x_t, *others))
-        self.asked += 1
-        return self.seen[-1 if self.asked < 2 else self.asked % 2]
+    def _windows(self, sides: Sequence[int]) -> list[Window]:
+        windows = super()._windows(sides)
+        self.all = len(windows)
+        return windows[:2]
 
 
 def cost(prior: PriorNet, guidance: Sequence[Guidance], steps: int, size: int) -> Cost:
@@ -127,7 +126,7 @@ def _evaluate(prior: PriorNet, shapes: dict[str, Tensor], size: int, gradient: b
         found = torch.func.functional_call(_Predict(shown), shapes, (x, t, condition))
         if gradient:
             sum((value.sum() for value in found), torch.zeros(())).backward()
-    return Fraction(max(shown.asked, 2), 2) if isinstance(shown, _TwoTiles) else Fraction(1)
+    return Fraction(max(shown.all, 2), 2) if isinstance(shown, _TwoTiles) else Fraction(1)
 
 
 class _Predict(torch.nn.Module):

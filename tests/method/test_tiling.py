@@ -136,7 +136,8 @@ def test_stands_for_the_prior():
 
 def test_tiles_of_one_block_overlap():
     """A prior whose multiple is the tile: the asked overlap of 8 is not there, so the seams are hard."""
-    out = ask(TiledPrior(Mean(multiple=16), 16, 8), torch.arange(48.0).double().expand(1, 3, 16, 48))
+    prior = Mean(multiple=16).requires_grad_(False)
+    out = ask(TiledPrior(prior, 16, 8), torch.arange(48.0).double().expand(1, 3, 16, 48))
     assert float(out.raw.diff(dim=-1).abs().max()) < 16 / 2  # the tiles' means are 16 apart
 
 
@@ -219,7 +220,7 @@ def test_constant_in_constant_out(overlap):
 def test_tiles_that_disagree_are_blended_linearly():
     """Two tiles [0, 16) and [8, 24) that say a and b: a, then a + (b - a) j / 9 for j = 1 to 8, then b."""
     x = torch.arange(24.0).double().expand(1, 3, 16, 24)
-    out = ask(TiledPrior(Mean(), 16, 8), x).raw
+    out = ask(TiledPrior(Mean().requires_grad_(False), 16, 8), x).raw
     a, b = 7.5, 15.5
     line = np.concatenate([np.full(8, a), a + (b - a) * np.arange(1, 9) / 9, np.full(8, b)])
     np.testing.assert_allclose(out.numpy(), np.broadcast_to(line, (1, 3, 16, 24)), rtol=1e-6)
