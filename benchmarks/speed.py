@@ -90,15 +90,27 @@ def ratio(ours: Action, base: Action, rounds: int) -> str:
 
 
 def command(*arguments: str | Path, **environment: str) -> tuple[float, float]:
-    """Processor seconds and peak memory in GB of ``invdiff`` in a process of its own."""
+    """Processor seconds and peak memory in GB of ``invdiff`` in a process of its own.
+
+    A small process stands between: what this one holds would count as the other's peak, which begins as its copy.
+    """
     called = [sys.executable, "-m", "invdiff", *map(str, arguments), "--device", "cpu", "--quiet"]
-    process = subprocess.Popen(called, env=os.environ | environment)
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(called)} ended with {process.returncode}")
+    done = subprocess.run(
+        [sys.executable, "-c", _ASK, *called], env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(called)} ended with {done.returncode}: {done.stderr.strip()}")
+    spent, most = map(float, done.stdout.split()[-2:])
     unit = 1 if sys.platform == "darwin" else 1024
-    return used.ru_utime + used.ru_stime, used.ru_maxrss * unit / 1e9
+    return spent, most * unit / 1e9
+
+
+_ASK = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=sys.stderr)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss)
+"""
 
 
 def photo(height: int, width: int) -> Tensor:

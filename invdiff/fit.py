@@ -44,8 +44,8 @@ def check_sampler(prior: PriorNet, sampler: SamplerSettings) -> None:
         raise MisfitError(
             "sampler.sigmas", f"number {twice[0]} stands for the same step of the prior as the one before"
         )
-    if prior.spec.start == "noise" and times[0] != len(prior.spec.schedule) - 1:
-        raise MisfitError("sampler.sigmas", "the prior starts from pure noise: the first must be its largest or more")
+    if (sampler.start or prior.spec.start) == "noise" and times[0] != len(prior.spec.schedule) - 1:
+        raise MisfitError("sampler.sigmas", "from pure noise, the first must be the prior's largest or more")
 
 
 def check_guidance(guidance: Sequence[Guidance], degradation: Degradation) -> None:

@@ -30,6 +30,9 @@ class SamplerSettings(Settings):
     """``quadratic`` puts more of the steps where there is little noise, ``karras`` (EDM) still more."""
     sigmas: Annotated[tuple[Annotated[Float, Field(gt=0)], ...], Field(min_length=1)] | None = None
     """Noise levels to step through instead, falling, on [0, 1] images; each stands for the prior's nearest."""
+    start: Literal["noise", "measurement"] | None = None
+    """What the first step sees: pure noise, or the lifted measurement with the first level's noise, which wants
+    ``sigmas`` that begin low; null: what the prior asks for."""
     solver: Literal["first_order", "dpm_2m"] = "first_order"
     """``dpm_2m``: steps of second order from the estimate before, DPM-Solver++(2M), at no more evaluations."""
     renewal: Annotated[Float, Field(ge=0, le=1)] | None = None
@@ -162,7 +165,7 @@ def sample(
     x, theta, record, memory = draw(condition), initial, None, dict[str, Tensor]()
     for guide in problem.guidance:
         theta = guide.begin(problem, theta)
-    if prior.spec.start == "measurement":
+    if (settings.start or prior.spec.start) == "measurement":
         x = schedule.add_noise(condition, x, torch.full((len(x),), times[0]))
     for index, (t, t_next) in enumerate(zip(times, [*times[1:], -1], strict=True)):
         eta = settings.eta if settings.renewal is None else schedule.eta_of(settings.renewal, t, t_next)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .convolution import pad_border, transfer
@@ -66,6 +67,24 @@ def centre_of_mass(kernel: Tensor) -> Tensor:
     line = torch.arange(kernel.shape[-1], device=kernel.device, dtype=kernel.dtype) - kernel.shape[-1] // 2
     moments = torch.stack([kernel.sum(-1) @ line, kernel.sum(-2) @ line], dim=-1)
     return moments / kernel.sum((-2, -1)).clamp_min(1e-12)[:, None]
+
+
+def with_mass_at(kernel: Tensor, middle: Tensor | float = 0.0, floor: float = 0.0) -> Tensor:
+    """Kernels moved by a part of a pixel in Fourier space, until their centre of mass is at ``middle (B, 2)``.
+
+    Of unit sum; values below ``floor`` of the largest, and the ringing below zero, are cut off.
+    """
+    side, room = kernel.shape[-1], 4
+    size = (side + 2 * room, side + 2 * room)
+    rows, cols = (freq(size[0], device=kernel.device) for freq in (torch.fft.fftfreq, torch.fft.rfftfreq))
+    for _ in range(3):  # cutting off moves the mass a little
+        away = (centre_of_mass(kernel) - middle)[:, :, None, None]
+        turn = 2 * math.pi * (rows[:, None] * away[:, 0] + cols * away[:, 1])
+        spectrum = torch.fft.rfft2(F.pad(kernel, (room, room, room, room))) * torch.polar(torch.ones_like(turn), turn)
+        kernel = torch.fft.irfft2(spectrum, s=size)[..., room:-room, room:-room].clamp_min(0)
+        kernel = kernel * (kernel >= floor * kernel.amax((-2, -1), keepdim=True))
+        kernel = kernel / kernel.sum((-2, -1), keepdim=True)
+    return kernel
 
 
 def shifted(x: Tensor, rows: int, cols: int, *, replicate: bool = False) -> Tensor:

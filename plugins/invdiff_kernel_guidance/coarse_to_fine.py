@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor
 
 from invdiff.blur import fast_size, pad_border
-from invdiff.blur.deconvolution import centre_of_mass, gradient_power, shifted, taper, transfer
+from invdiff.blur.deconvolution import centre_of_mass, gradient_power, shifted, taper, transfer, with_mass_at
 from invdiff.metrics import noise_level
 from invdiff.settings import Float, Int, Settings
 
@@ -93,7 +93,8 @@ def _searched(y: Tensor, size: int, settings: CoarseToFine) -> Tensor:
             found = photo.kernel(picture, ridge).flatten(0, 1)
             kernels = _centred(_without_islands(_normal(found, floors)))
             cost = (cost * _DECAY).clamp_min(_CHEAPEST)
-    return torch.cat([_in_the_middle(one[None]) for one in kernels]).unflatten(0, (count, -1))
+    # Where a picture lies follows from where its kernel's mass lies, to a part of a pixel.
+    return torch.cat([with_mass_at(one[None], floor=_RINGING) for one in kernels]).unflatten(0, (count, -1))
 
 
 def _sides(size: int) -> list[int]:
@@ -247,19 +248,3 @@ def _centred(kernel: Tensor) -> Tensor:
     """With its mass in the middle, to the nearest pixel."""
     moves = (-centre_of_mass(kernel)).round().int().tolist()
     return _normal(torch.stack([shifted(one, *move) for one, move in zip(kernel, moves, strict=True)]))
-
-
-def _in_the_middle(kernel: Tensor) -> Tensor:
-    """A centred kernel with its mass exactly in the middle: what is left is a part of a pixel, moved in Fourier space.
-
-    Where a picture lies follows from where its kernel's mass lies.
-    """
-    side, room = kernel.shape[-1], 4
-    size = (side + 2 * room, side + 2 * room)
-    rows, cols = (freq(size[0], device=kernel.device) for freq in (torch.fft.fftfreq, torch.fft.rfftfreq))
-    for _ in range(3):  # cutting the ringing off moves the mass a little
-        away = centre_of_mass(kernel)[:, :, None, None]
-        turn = 2 * math.pi * (rows[:, None] * away[:, 0] + cols * away[:, 1])
-        spectrum = torch.fft.rfft2(F.pad(kernel, (room, room, room, room))) * torch.polar(torch.ones_like(turn), turn)
-        kernel = _normal(torch.fft.irfft2(spectrum, s=size)[..., room:-room, room:-room], _RINGING)
-    return kernel

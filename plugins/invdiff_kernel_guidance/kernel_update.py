@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from invdiff.blur.deconvolution import centre_of_mass, shifted
+from invdiff.blur.deconvolution import centre_of_mass, shifted, with_mass_at
 from invdiff.degradation import Degradation, KernelSpace
 from invdiff.errors import RecipeError
 from invdiff.guidance import Estimate, Guidance, Step
@@ -28,8 +28,10 @@ class KernelUpdateSettings(Settings):
     """Share of the image's differences that is believed, the strongest; the others are taken for nothing."""
     trust: Annotated[Float, Field(ge=0)] = 0.2
     """Begin at this noise level, ``sqrt((1 - abar) / abar)`` on [0, 1]: before it the image is all guesswork."""
+    floor: Annotated[Float, Field(ge=0, lt=1)] = 0.0
+    """Values below this part of a kernel's largest are taken for nothing, where it is centred: shakes are thin."""
     centre: bool = True
-    """Keep the kernel's mass where the prior's estimate has it, by whole pixels, moving the image the other way."""
+    """Keep the kernel's mass where the prior's estimate has it, and move the image the other way, by whole pixels."""
 
 
 class KernelUpdate(Guidance[KernelUpdateSettings]):
@@ -59,7 +61,7 @@ class KernelUpdate(Guidance[KernelUpdateSettings]):
         kernel = self.solve(step.y, step.x0.detach(), step.theta.detach(), step.degradation, space)
         x0 = step.x0
         if self.settings.centre:
-            kernel, x0 = centred(kernel, x0, step.theta.detach())
+            kernel, x0 = centred(kernel, x0, step.theta.detach(), self.settings.floor)
         return Estimate(x0, step.theta + (kernel - step.theta).detach())
 
     def solve(self, y: Tensor, x0: Tensor, anchor: Tensor, degradation: Degradation, space: KernelSpace) -> Tensor:
@@ -155,12 +157,16 @@ def _norm(x: Tensor) -> Tensor:
     return x.flatten(1).norm(dim=1).view(-1, 1, 1)
 
 
-def centred(kernel: Tensor, x0: Tensor, anchor: Tensor) -> tuple[Tensor, Tensor]:
-    """Each kernel with its mass moved to where ``anchor`` has it, by whole pixels, and its image moved the other way.
+def centred(kernel: Tensor, x0: Tensor, anchor: Tensor, floor: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Each kernel with its mass moved to where ``anchor`` has it, and its image moved the other way by whole pixels.
 
-    That is the middle, but for operators that mean their kernels to be off it.
+    That is the middle, but for operators that mean their kernels to be off it. The part of a pixel that is left moves
+    the kernel alone, so that the picture follows when it is next solved for: results were nearer the truth than with
+    the image moved as well.
     """
-    moves = (centre_of_mass(anchor) - centre_of_mass(kernel)).round().int().tolist()
+    middle = centre_of_mass(anchor)
+    moves = (middle - centre_of_mass(kernel)).round().int().tolist()
     kernels = torch.stack([shifted(k, *m) for k, m in zip(kernel, moves, strict=True)])
     images = [shifted(x, -m[0], -m[1], replicate=True) for x, m in zip(x0, moves, strict=True)]
-    return kernels / kernels.sum((-2, -1), keepdim=True), torch.stack(images)
+    each = zip(kernels / kernels.sum((-2, -1), keepdim=True), middle, strict=True)
+    return torch.cat([with_mass_at(one[None], at, floor) for one, at in each]), torch.stack(images)

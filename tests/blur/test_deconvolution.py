@@ -6,7 +6,7 @@ import scipy.ndimage
 import torch
 
 from invdiff.blur.convolution import blur
-from invdiff.blur.deconvolution import centre_of_mass, gradient_power, shifted, taper, transfer, wiener
+from invdiff.blur.deconvolution import centre_of_mass, gradient_power, shifted, taper, transfer, wiener, with_mass_at
 from invdiff.metrics.picture import psnr_rgb
 
 
@@ -185,3 +185,37 @@ def test_kernel_and_image_moved_against_each_other_give_the_same_photo():
     x, k = scene(40, 40), torch.nn.functional.pad(kernels(1, 3), (3,) * 4)
     moved = blur(shifted(x, 2, -3, replicate=True), shifted(k, -2, 3))
     torch.testing.assert_close(inner(moved, 8), inner(blur(x, k), 8))
+
+
+# --- mass moved by parts of a pixel
+
+
+def gaussian(side, rows, cols, sigma=1.6):
+    line = torch.arange(side).double() - side // 2
+    drawn = torch.exp(-((line[:, None] - rows) ** 2 + (line - cols) ** 2) / (2 * sigma**2))
+    return drawn / drawn.sum()
+
+
+@pytest.mark.parametrize("place", [(0.0, 0.0), (0.4, -0.3), (-1.5, 0.5)])
+def test_a_gaussian_is_moved_to_where_its_formula_says(place):
+    """Smooth enough to be moved exactly; to the middle, and to a place of its own each."""
+    aside = torch.stack([gaussian(17, *place), gaussian(17, 0.2, 0.2)])
+    middle = torch.tensor([[0.0, 0.0], [1.25, -0.5]]).double()
+    want = torch.stack([gaussian(17, 0, 0), gaussian(17, 1.25, -0.5)])
+    torch.testing.assert_close(with_mass_at(aside, middle), want, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.02, 0.3])
+def test_what_is_faint_is_cut_off_and_the_mass_stays_near(floor):
+    """A random walk's kernel: of unit sum, nothing below the floor, its mass where it was asked for."""
+    walk = torch.zeros(1, 21, 21)
+    generator = torch.Generator().manual_seed(1)
+    place = torch.tensor([10, 8])
+    for _ in range(40):
+        walk[0, place[0], place[1]] += 1
+        place = (place + torch.randint(-1, 2, (2,), generator=generator)).clamp(2, 18)
+    found = with_mass_at(walk / walk.sum(), floor=floor)
+    assert float(found.sum()) == pytest.approx(1, abs=1e-5)
+    assert (found >= 0).all()
+    assert float(found[found > 0].min()) >= floor * float(found.max())
+    assert float(centre_of_mass(found).abs().max()) < 0.15

@@ -52,6 +52,23 @@ def test_the_denoiser_is_asked_on_0_to_1_with_the_noise_that_is_there():
     torch.testing.assert_close(sigma, want)
 
 
+@pytest.mark.parametrize(("start", "grey"), [("measurement", 0.6), ("noise", 0.5), (None, 0.5)])
+def test_where_the_first_step_begins(start, grey):
+    """A prior of any noise begins with noise alone, or with the measurement where the sampler says so."""
+    asked = []
+
+    def denoise(x, sigma):
+        asked.append(x.clone())
+        return x.clamp(0, 1)
+
+    sigmas = (0.2, 0.05) if start == "measurement" else (200, 0.2, 0.05)
+    settings = SamplerSettings(sigmas=sigmas, start=start)
+    Pipeline(ToyBlur(), from_denoiser(denoise), (), settings, device="cpu").restore(torch.full((3, 64, 64), 0.6))
+    first = asked[0]
+    assert float((first - grey).mean().abs()) < 5 * float(first.std()) / 64 / 3**0.5
+    assert (float(first.std()) < 0.25) == (start == "measurement")
+
+
 def test_a_limited_denoiser_starts_from_the_measurement_within_its_range():
     asked = []
 

@@ -10,11 +10,10 @@ import torch
 
 from drawn_shapes import shapes
 from invdiff.blur import blur
-from invdiff.blur.deconvolution import centre_of_mass, transfer
+from invdiff.blur.deconvolution import transfer
 from invdiff.metrics import mnc, noise_level
 from invdiff_kernel_guidance.coarse_to_fine import (
     CoarseToFine,
-    _in_the_middle,
     _Photo,
     _sides,
     _without_islands,
@@ -98,17 +97,6 @@ def test_the_cost_of_a_photo_that_is_sharp_is_its_edges():
     y[..., 32:] = 0.8
     settings = CoarseToFine()
     assert float(photo_cost(y, point(5)[None], settings)) == pytest.approx(settings.edge_cost / 10 / 64, rel=0.2)
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_the_mass_is_moved_to_the_middle_by_parts_of_a_pixel(seed):
-    drawn = motion_kernel(21, 0.5, gen(seed))[0].float()  # exactly centred
-    aside = torch.from_numpy(scipy.ndimage.shift(drawn.numpy(), (0.4, -0.3), order=1)).clamp_min(0)[None]
-    moved = _in_the_middle(aside / aside.sum())
-    assert centre_of_mass(moved).abs().max() < 0.15
-    assert mnc(moved[0], drawn) > mnc(aside[0], drawn)
-    assert float(moved.sum()) == pytest.approx(1, abs=1e-5)
-    assert (moved >= 0).all()
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
