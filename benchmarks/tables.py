@@ -1,6 +1,6 @@
 """Fill the tables of docs/benchmarks.md and of the model cards from results.csv files.
 
-    python benchmarks/tables.py docs/benchmarks.md plugins/invdiff_mcformer/weights/*.md
+    python benchmarks/tables.py docs/benchmarks.md plugins/*/weights/*.md
 
 Results lie in ``benchmarks/results/<name>.csv``, as ``invdiff eval`` wrote them. A page says where a table
 goes, and what it holds, in a comment; what stands between it and the next ``<!-- end -->`` is written anew::

@@ -32,7 +32,19 @@ PAGE = Path(__file__).resolve().parents[1] / "reference.md"
 GLOSSARY = PAGE.with_name("glossary.md")
 OURS = (
     "invdiff",
-    *("blindsr", "motion", "mcformer", "kernel_guidance", "baselines", "rivals", "tv", "diffusers", "srmd", "adm"),
+    *(
+        "blindsr",
+        "motion",
+        "mcformer",
+        "kernel_guidance",
+        "baselines",
+        "rivals",
+        "tv",
+        "unet",
+        "diffusers",
+        "srmd",
+        "adm",
+    ),
 )
 NESTED_ELSEWHERE = {"degradation", "prior", "guidance", "sampler", "input", "train", "instead"}
 

@@ -25,7 +25,8 @@ class KernelUpdateSettings(Settings):
     iterations: Annotated[Int, Field(ge=1)] = 20
     """Steps of accelerated projected gradient descent."""
     edges: Annotated[Float, Field(gt=0, le=1)] = 1.0
-    """Share of the image's differences that is believed, the strongest; the others are taken for nothing."""
+    """Share of the image's differences that is believed, the strongest; the others are taken for nothing. Below 1 they
+    are the grey image's."""
     trust: Annotated[Float, Field(ge=0)] = 0.2
     """Begin at this noise level, ``sqrt((1 - abar) / abar)`` on [0, 1]: before it the image is all guesswork."""
     floor: Annotated[Float, Field(ge=0, lt=1)] = 0.0
@@ -66,7 +67,10 @@ class KernelUpdate(Guidance[KernelUpdateSettings]):
 
     def solve(self, y: Tensor, x0: Tensor, anchor: Tensor, degradation: Degradation, space: KernelSpace) -> Tensor:
         """The minimiser ``(B, K, K)`` after the settings' iterations, from ``anchor`` on."""
-        edges = None if self.settings.edges == 1 else strong_edges(x0, self.settings.edges, degradation.scale)
+        edges = None
+        if self.settings.edges < 1:  # colours have the same edges: a third of the work, and the same kernels
+            x0, y = (image.mean(1, keepdim=True) for image in (x0, y))
+            edges = strong_edges(x0, self.settings.edges, degradation.scale)
         term = DataTerm(y, x0, degradation, edges)
         curvature = term.curvature(anchor)
         weight, momentum = self.settings.anchor, 1.0
@@ -84,7 +88,7 @@ Edges = tuple[Tensor, Tensor]
 
 
 def strong_edges(x0: Tensor, share: float, scale: int) -> Edges:
-    """Differences of an image along rows and columns, ``(B, 3, H, W)`` each, but for the strongest ``share`` zero.
+    """Differences of an image along rows and columns, ``(B, C, H, W)`` each, but for the strongest ``share`` zero.
 
     They span ``scale`` pixels, so that the operator makes of them the measurement's differences. Strength is
     the length of the grey image's gradient, its threshold each image's own.

@@ -86,6 +86,7 @@ SHORT = {
     "train_deblur_small": "--set train.steps=1 --set train.crop=32 --set train.batch=1",
     "train_deblur_shake": "--set train.steps=2 --set train.crop=32 --set train.batch=1",
     "train_deblur_paper": "--set train.steps=1 --set train.crop=64 --set train.batch=1",
+    "train_natural": "--set train.steps=2 --set train.crop=32 --set train.batch=1",
 }
 
 
@@ -104,7 +105,7 @@ def test_command(command, place, monkeypatch):
     if "invdiff run" in command:  # of samples a small part; the README's are run whole, below
         extra = "--set input.crop=64"
     command = re.sub(r"steps=\d\d+", "steps=3", command)  # and few steps: each is like the others
-    if re.search("(run|eval) recipes/(rivals|ablations)|--samples", command):
+    if re.search("(run|eval) recipes/(rivals(?!/natural)|ablations)|--samples", command):
         extra += " --set sampler.steps=3"
     if "--cooldown" in command:
         extra = extra.replace("steps=2", "steps=2 --cooldown 2")
