@@ -245,6 +245,7 @@ ROWS = {
     "loop_x4": Row("one step of `blindsr_x4` / network and input gradient", partial(of_recipe, "blindsr_x4")),
     "loop_toy": Row("the same around a toy network, with `dps`", around_a_toy),
     "loop_deblur": Row("one step of `deblur_ffhq` with its guidances / network", partial(of_recipe, "deblur_ffhq")),
+    "loop_mcformer": Row("the same of `deblur_mcformer`", partial(of_recipe, "deblur_mcformer")),
     "blur_256": Row("circular blur, 256, kernel held / deepinv's BlurFFT", partial(beside_blur_fft, 256), "deepinv"),
     "blur_1024": Row("circular blur, 1024, kernel held / deepinv's BlurFFT", partial(beside_blur_fft, 1024), "deepinv"),
     "bicubic": Row("bicubic x4 / deepinv's Downsampling", beside_downsampling, "deepinv"),
