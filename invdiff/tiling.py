@@ -108,13 +108,14 @@ class _Tiled(torch.autograd.Function):
             with torch.enable_grad():
                 x = x_t[window].detach().requires_grad_().view_as(x_t[window])  # torch's counters refuse leaves
                 tile = _ask(ctx.prior, x, window, ctx.others)
-            pictures = (None if slope is None else slope[window] * ctx.ramp for slope in (raw, fraction))
-            pulls = dict(zip((0, 2), pictures, strict=True)) | {1: parameters}
-            pairs = [(part, pull) for i, part in enumerate(tile) if part is not None and (pull := pulls[i]) is not None]
+            own, share = (None if slope is None else slope[window] * ctx.ramp for slope in (raw, fraction))
+            pulls = zip(tile, (own, parameters, share), strict=True)
+            pairs = [(end, pull) for end, pull in pulls if end is not None and end.requires_grad and pull is not None]
+            if not pairs:
+                continue
             ends, pulled = zip(*pairs, strict=True)
-            for total, slope in zip(
-                found, torch.autograd.grad(ends, [x, *learned], pulled, allow_unused=True), strict=True
-            ):
+            parts = torch.autograd.grad(ends, [x, *learned], pulled, allow_unused=True)
+            for total, slope in zip(found, parts, strict=True):
                 if slope is not None:
                     (total[window] if total is found[0] else total).add_(slope)
         return found[0], None, None, None, None, *found[1:]

@@ -175,6 +175,24 @@ def test_gradients_are_the_same():
     torch.testing.assert_close(found[1][0], (weights * 1.3 * torch.cos(1.3 * x + condition**2)).detach())
 
 
+class Reads(Pointwise):
+    """Says parameters as well, read from the measurement alone: nothing of them depends on the noisy image."""
+
+    def forward(self, x_t, t, condition):
+        return replace(super().forward(x_t, t, condition), parameters=condition.mean((1, 2, 3))[:, None])
+
+
+def test_parameters_that_the_image_does_not_move_have_no_gradient():
+    """Of a sum of image and parameters the gradient is the image's alone."""
+    x, condition = rand(1, 3, 40, 28), rand(1, 3, 40, 28, seed=1)
+    found = []
+    for one in (Reads(multiple=4), TiledPrior(Reads(multiple=4), 16, 4)):
+        x_t = x.clone().requires_grad_()
+        out = ask(one.requires_grad_(False), x_t, condition)
+        found.append(torch.autograd.grad(out.raw.sum() + out.parameters.sum(), x_t)[0])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-11)
+
+
 def test_gradients_of_a_prior_that_looks_around():
     """Finite differences of one number of the tiled output: the blend and both tiles are differentiated."""
     tiled, x = TiledPrior(Mean(multiple=4), 16, 8), rand(1, 3, 16, 24)
