@@ -17,6 +17,7 @@ from torch import Tensor
 
 import invdiff
 from invdiff.io.decoding import list_pictures, load
+from invdiff.metrics import psnr_rgb
 
 LEVELS = (15, 25, 50)
 STRENGTHS = (0.5, 0.7, 1.0, 1.4, 2.0)
@@ -39,18 +40,14 @@ def main() -> None:
             noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(i))
             noisy = clean + level / 255 * noise
             found = noisy, flat(noisy, clean, level / 255), denoised(prior, noisy, level / 255)
-            rows.append([psnr(one, clean) for one in found])
+            rows.append([psnr_rgb(one, clean) for one in found])
         print(f"| {level} | " + " | ".join(f"{value:.2f}" for value in np.mean(rows, 0)) + " |", flush=True)
-
-
-def psnr(found: Tensor, clean: Tensor) -> float:
-    return float(-10 * (found - clean).square().mean().log10())
 
 
 def flat(noisy: Tensor, clean: Tensor, sigma: float) -> Tensor:
     """Total variation's best."""
     found = [denoise_tv_chambolle(noisy.numpy(), weight=s * sigma, channel_axis=0) for s in STRENGTHS]
-    return max(map(torch.from_numpy, found), key=lambda one: psnr(one, clean))
+    return max(map(torch.from_numpy, found), key=lambda one: psnr_rgb(one, clean))
 
 
 def denoised(prior: invdiff.PriorNet, noisy: Tensor, sigma: float) -> Tensor:

@@ -158,3 +158,9 @@ class NoiseSchedule:
             return mean + eta * small**0.5 * noise
         spread = small**0.5 * (large / small) ** (variance_fraction / 2)
         return mean + eta * spread * noise
+
+
+def preconditioning(sigma: Tensor, spread: float) -> tuple[Tensor, Tensor, Tensor]:
+    """EDM's c_in, c_skip and c_out (Karras et al. 2022, Table 1) for noise ``sigma`` on images of that ``spread``."""
+    total = sigma.square() + spread**2
+    return total.rsqrt(), spread**2 / total, sigma * spread * total.rsqrt()

@@ -14,7 +14,7 @@ from .prior import Output, PriorNet
 
 Window = tuple[EllipsisType, slice, slice]
 """Where a tile lies."""
-Told = tuple[Tensor, Tensor | None, Tensor | None]
+Said = tuple[Tensor, Tensor | None, Tensor | None]
 """What a prior says: prediction, parameters, and the fraction of the variance."""
 
 
@@ -71,7 +71,7 @@ class _Tiled(torch.autograd.Function):
         overlap: int,
         others: tuple[Tensor, ...],
         *learned: Tensor,
-    ) -> Told:
+    ) -> Said:
         ctx.save_for_backward(x_t, *learned)
         ctx.set_materialize_grads(False)
         ctx.prior, ctx.windows, ctx.others = prior, windows, others
@@ -121,7 +121,7 @@ class _Tiled(torch.autograd.Function):
         return found[0], None, None, None, None, *found[1:]
 
 
-def _ask(prior: PriorNet, x: Tensor, window: Window, others: tuple[Tensor, ...]) -> Told:
+def _ask(prior: PriorNet, x: Tensor, window: Window, others: tuple[Tensor, ...]) -> Said:
     """A prior about one tile ``x``; the first picture of ``others`` after the time is the whole condition."""
     t, condition, *more = others
     out = prior(x, t, condition[window], *more)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from invdiff.degradation import BoxSpace, Degradation
 from invdiff.errors import TrainingError, WeightsError, one_line
 from invdiff.prior import Output, PriorNet, PriorSpec
-from invdiff.schedule import NoiseSchedule
+from invdiff.schedule import NoiseSchedule, preconditioning
 
 from .authors import convert, is_authors
 from .edges import EdgeEstimator
@@ -69,15 +69,9 @@ class MCFormerPrior(PriorNet):
             return super().estimate(condition)
         return self.network.read(torch.cat([condition, condition], dim=1))[-1]
 
-    def _coefficients(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """EDM's c_in, c_skip and c_out for noise ``sigma`` on a residual of the settings' spread."""
-        spread = self.settings.residual_std
-        total = sigma.square() + spread**2
-        return total.rsqrt(), spread**2 / total, sigma * spread * total.rsqrt()
-
     def _residual(self, x_t: Tensor, t: Tensor, condition: Tensor, told: Tensor | None) -> Output:
         sigma = self.spec.schedule.noise_to_signal(t, x_t)
-        c_in, c_skip, c_out = self._coefficients(sigma)
+        c_in, c_skip, c_out = preconditioning(sigma, self.settings.residual_std)
         z = x_t / self.spec.schedule.abar(t, x_t).sqrt() - condition
         image = torch.cat([c_in * z, condition], dim=1)
         hint = torch.cat([c_skip * z / self.settings.residual_std, condition], dim=1)
@@ -90,7 +84,7 @@ class MCFormerPrior(PriorNet):
         if self.settings.preconditioning == "none":
             return super().loss_weight(t)
         sigma = self.spec.schedule.noise_to_signal(t, torch.empty(len(t)))
-        return self._coefficients(sigma)[2].pow(-2)
+        return preconditioning(sigma, self.settings.residual_std)[2].pow(-2)
 
     @classmethod
     def from_foreign(cls, tensors: Mapping[str, Tensor], overrides: Mapping[str, Any]) -> MCFormerPrior | None:

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from invdiff.prior import Output, PriorNet, PriorSettings, PriorSpec
-from invdiff.schedule import NoiseSchedule
+from invdiff.schedule import NoiseSchedule, preconditioning
 from invdiff.settings import Float, Int
 
 from .network import UNet
@@ -46,17 +46,12 @@ class UNetPrior(PriorNet):
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Output:
         sigma = self.spec.schedule.noise_to_signal(t, x_t)
-        c_in, c_skip, c_out = self._coefficients(sigma)
+        c_in, c_skip, c_out = preconditioning(sigma, self.settings.image_std)
         noisy = x_t / self.spec.schedule.abar(t, x_t).sqrt()
         raw = self.network(c_in * noisy, sigma.flatten().log() / 4)
         return Output(c_skip * noisy + c_out * raw.float())
 
     def loss_weight(self, t: Tensor) -> Tensor:
         """``1 / c_out**2``: a target of unit spread at every noise level."""
-        return self._coefficients(self.spec.schedule.noise_to_signal(t, torch.empty(len(t))))[2].pow(-2)
-
-    def _coefficients(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """EDM's c_in, c_skip and c_out."""
-        spread = self.settings.image_std
-        total = sigma.square() + spread**2
-        return total.rsqrt(), spread**2 / total, sigma * spread * total.rsqrt()
+        sigma = self.spec.schedule.noise_to_signal(t, torch.empty(len(t)))
+        return preconditioning(sigma, self.settings.image_std)[2].pow(-2)
