@@ -16,8 +16,9 @@ from .components.discovery import registry
 from .components.hub import weights_of
 from .components.weights import find_weights, take_over
 from .components.weights import load_prior as read_prior
+from .degradation import Degradation
 from .errors import InvdiffError, MissingWeightsError, RecipeError, WeightsError
-from .fit import MisfitError, check_fit, check_sampler
+from .fit import MisfitError, check_fit, check_guidance, check_sampler
 from .metrics.cost import Cost, cost
 from .metrics.limits import Limits
 from .pipeline import Instead, Pipeline, choose_device, tiled
@@ -26,6 +27,7 @@ from .recipe.bundled import find_recipe
 from .recipe.recipe import Recipe, load_recipe
 from .recipe.source import Change
 from .training.trainer import WEIGHTS, Trainer
+from .training.walk import Loop
 
 
 def load(
@@ -181,11 +183,23 @@ def build_trainer(
         note={name: resolved[name] for name in ("name", "seed", "degradation", "prior")},
         validate=validate,
         board=board,
+        loop=_loop_of(found, prior, degradation) if found.train.walked else None,
     )
     if left:
         some = ", ".join(left[:4]) + (f" and {len(left) - 4} more" if len(left) > 4 else "")
         trainer.notes.append(f"start: {len(left)} tensors do not fit and begin anew: {some}")
     return trainer
+
+
+def _loop_of(recipe: Recipe, prior: PriorNet, degradation: Degradation) -> Loop:
+    """The loop that a training walks through, checked as that of a pipeline is."""
+    guidance = [build(guide) for guide in recipe.guidance]
+    if recipe.sampler.feedback:
+        raise RecipeError(f"{recipe.where('sampler.feedback')}: a loop that is walked in training has none")
+    with _placed(recipe):
+        check_sampler(prior, recipe.sampler)
+        check_guidance(guidance, degradation)
+    return Loop(guidance, recipe.sampler)
 
 
 def recipe_cost(recipe: str | os.PathLike[str], size: int, overrides: Sequence[str | Change] = ()) -> Cost:

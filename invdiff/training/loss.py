@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -17,7 +17,10 @@ from .terms import charbonnier, consistency, fourier
 
 @dataclass(frozen=True)
 class Lesson:
-    """Images ``(B, 3, H, W)`` in the prior's range, made into what it is asked, and the answers."""
+    """Images ``(B, 3, H, W)`` in the prior's range, made into what it is asked, and the answers.
+
+    ``y (B, 3, h, w)`` are the measurements themselves, in [0, 1]; each sample's squared error counts ``weight (B,)``.
+    """
 
     clean: Tensor
     condition: Tensor
@@ -25,6 +28,13 @@ class Lesson:
     x_t: Tensor
     t: Tensor
     theta: Tensor
+    y: Tensor
+    weight: Tensor
+
+    def __add__(self, other: Lesson) -> Lesson:
+        """Both lessons as one, this one's samples first."""
+        names = [field.name for field in fields(self)]
+        return Lesson(**{name: torch.cat([getattr(self, name), getattr(other, name)]) for name in names})
 
 
 def draw_times(prior: PriorNet, levels: NoiseLevels, batch: int, generator: torch.Generator) -> Tensor:
@@ -55,7 +65,8 @@ def lesson(
         y, theta = degradation.degrade(one, generator)
         clean, condition = prior.from_unit(one), prior.from_unit(degradation.lift(y))
         eps = torch.randn(one.shape, generator=generator).to(one)
-        parts.append((clean, condition, eps, schedule.add_noise(clean, eps, t), t, theta))
+        weight = prior.loss_weight(t.cpu()).to(x.device)
+        parts.append((clean, condition, eps, schedule.add_noise(clean, eps, t), t, theta, y, weight))
     return Lesson(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
@@ -87,7 +98,7 @@ def losses(
         out = model(x_t, t, given.condition, *((theta,) if told else ()))
     target = prior.spec.schedule.target(prior.spec.prediction, clean, eps, t)
     error = out.raw.float() - target
-    weight = prior.loss_weight(t).to(x_t)
+    weight = given.weight.to(x_t)
     terms = settings.losses
     image = terms.squared * (weight * error.square().mean(dim=(1, 2, 3))).mean()
     if terms.charbonnier:

@@ -90,6 +90,9 @@ class TrainSettings(Settings):
     """Weight of the variational bound, for priors with a learned variance."""
     noise: NoiseLevels = NoiseLevels()
     """Which noise levels are visited how often."""
+    walked: bool = False
+    """Learn in the loop as well: each photo is also restored by the recipe's guidances and sampler, with the weights as
+    they stand, and what each step shows the prior is a sample. A loop shows what clean pictures with noise never do."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto``: what a short measurement finds faster where there are units for bfloat16, float32 elsewhere."""
     compile: bool = False

@@ -38,6 +38,7 @@ from .precision import choose_bfloat16
 from .settings import ImageLosses, TrainSettings, is_told, learning_rate
 from .team import Team
 from .validation import Validation
+from .walk import Loop, walk
 
 _FUSED = ("cpu", "cuda", "mps")  # where torch has Adam in one call
 
@@ -67,8 +68,9 @@ class Trainer:
         validate: Path | None = None,
         board: Path | None = None,
         team: Team | None = None,
+        loop: Loop | None = None,
     ) -> None:
-        self.cooling = False
+        self.cooling, self.loop = False, loop if settings.walked else None
         self.team = team or Team()
         device = self.team.device(device)
         self.settings, self.folder, self.kind, self.seed = settings, make_folder(folder), kind, seed
@@ -321,6 +323,8 @@ class Trainer:
         for i, (images, mine) in enumerate(zip(x.chunk(parts), _chunks(numbers, parts), strict=True)):
             generators = [stream(self.seed, Stream.TRAINING_STEP, number) for number in mine]
             given = lesson(self.prior, self.degradation, images, settings.noise, generators)
+            if self.loop is not None:
+                given += walk(self.prior, self.degradation, self.loop, given, generators, bfloat16=bfloat16)
             with self.team.apart(self.model) if i < parts - 1 else contextlib.nullcontext():
                 found = losses(self.prior, self.model, self.degradation, given, settings, told=told, bfloat16=bfloat16)
                 (found[0] / parts).backward()

@@ -8,6 +8,7 @@ def register_guidances(register: Register) -> None:
     from .guidance import KernelAware
     from .kernel_search import KernelSearch
     from .kernel_update import KernelUpdate
+    from .mistaken import Mistaken
     from .proximal import Proximal
 
     register(
@@ -27,6 +28,12 @@ def register_guidances(register: Register) -> None:
         KernelUpdate,
         summary="least-squares update of the kernel from the current image",
         reference="Li et al., BlindDiff (2024), Eq. 14a; the MAP-k step of blind deconvolution",
+    )
+    register(
+        "mistaken",
+        Mistaken,
+        summary="begins with the true kernel made wrong as searches are wrong: for training a prior in the loop",
+        reference="Vasu et al., Non-blind deblurring: handling kernel uncertainty with CNNs (2018), the idea",
     )
     register(
         "proximal",

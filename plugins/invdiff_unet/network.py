@@ -41,10 +41,11 @@ class UNet(nn.Module):
     """Images ``(B, 3, H, W)`` in and out, both sides divisible by :attr:`multiple`.
 
     ``level (B,)`` is any real number that names the noise, of the order of one. The network works on pixels folded
-    into channels, ``unshuffle`` by ``unshuffle``. Skips are added, and so cost nothing (DRUNet).
+    into channels, ``unshuffle`` by ``unshuffle``. Skips are added, and so cost nothing (DRUNet). With ``beside`` it
+    looks at a second image as well, as large as the first.
     """
 
-    def __init__(self, channels: Sequence[int], blocks: int, unshuffle: int) -> None:
+    def __init__(self, channels: Sequence[int], blocks: int, unshuffle: int, *, beside: bool = False) -> None:
         super().__init__()
         embedding, folded = 4 * channels[0], 3 * unshuffle**2
         self.unshuffle, self.multiple = unshuffle, unshuffle * 2 ** (len(channels) - 1)
@@ -57,6 +58,9 @@ class UNet(nn.Module):
             nn.Linear(2 * _WAVES, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
         )
         self.stem = nn.Conv2d(folded, channels[0], 3, padding=1)
+        self.beside = nn.Conv2d(folded, channels[0], 3, padding=1) if beside else None
+        if self.beside is not None:
+            _silence(self.beside)  # weights that never saw a second image go on as if there were none
         self.encoders = nn.ModuleList(stage(dim) for dim in channels[:-1])
         self.downs = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in steps)
         self.middle = nn.ModuleList([stage(channels[-1]), stage(channels[-1])])
@@ -65,9 +69,11 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(channels[0], folded, 3, padding=1)
         _silence(self.head)
 
-    def forward(self, image: Tensor, level: Tensor) -> Tensor:
+    def forward(self, image: Tensor, level: Tensor, beside: Tensor | None = None) -> Tensor:
         code = self.embed(waves(level))
         x = self.stem(F.pixel_unshuffle(image, self.unshuffle))
+        if self.beside is not None and beside is not None:
+            x = x + self.beside(F.pixel_unshuffle(beside, self.unshuffle))
         skips = [x]
         for encoder, down in zip(self.encoders, self.downs, strict=True):
             skips.append(encoder(x, code))

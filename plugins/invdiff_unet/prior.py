@@ -26,6 +26,8 @@ class UNetSettings(PriorSettings):
     """Work on a grid this many times coarser: much cheaper, as pixels become channels."""
     image_std: Annotated[Float, Field(gt=0)] = 0.5
     """Spread of clean images on [-1, 1]."""
+    sees_measurement: bool = False
+    """Look at the measurement too: for a prior that is trained for one kind of degradation."""
 
 
 class UNetPrior(PriorNet):
@@ -33,7 +35,8 @@ class UNetPrior(PriorNet):
 
     With noise of ``sigma = sqrt((1 - abar) / abar)`` beside an image ``x``, ``c_in (x + sigma n)`` of spread one goes
     in, and ``c_skip (x + sigma n) + c_out F`` is the clean image: at much noise the network says the image, at little
-    the noise. It looks at nothing else, so that guidance alone brings in the measurement, of whatever operator.
+    the noise. As it looks at nothing else, guidance alone brings in the measurement, of whatever operator; but where it
+    ``sees_measurement``, that goes in beside.
     """
 
     Settings: ClassVar[type[UNetSettings]] = UNetSettings
@@ -41,14 +44,14 @@ class UNetPrior(PriorNet):
     def __init__(self, settings: UNetSettings) -> None:
         super().__init__()
         self.settings = settings
-        self.network = UNet(settings.channels, settings.blocks, settings.unshuffle)
+        self.network = UNet(settings.channels, settings.blocks, settings.unshuffle, beside=settings.sees_measurement)
         self.spec = PriorSpec(NoiseSchedule.linear(), prediction="x0", multiple=self.network.multiple)
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Output:
         sigma = self.spec.schedule.noise_to_signal(t, x_t)
         c_in, c_skip, c_out = preconditioning(sigma, self.settings.image_std)
         noisy = x_t / self.spec.schedule.abar(t, x_t).sqrt()
-        raw = self.network(c_in * noisy, sigma.flatten().log() / 4)
+        raw = self.network(c_in * noisy, sigma.flatten().log() / 4, condition)
         return Output(c_skip * noisy + c_out * raw.float())
 
     def loss_weight(self, t: Tensor) -> Tensor:

@@ -37,12 +37,23 @@ ROOMS = {
     "components": ("plugins found, listed, built; weights", CONTRACT | {"hookspecs", "io", "seeds"}),
     "training": (
         "Algorithm 1",
-        {"components", "degradation", "errors", "io", "metrics", "prior", "seeds", "settings"},
+        {
+            "components",
+            "degradation",
+            "errors",
+            "guidance",
+            "io",
+            "metrics",
+            "prior",
+            "sampler",
+            "seeds",
+            "settings",
+        },
     ),
     "recipe": ("YAML to validated settings", {"components", "errors", "sampler", "settings", "training"}),
     "assembly": (
         "from a recipe to a pipeline, a trainer, a cost",
-        {"components", "errors", "fit", "metrics", "pipeline", "prior", "recipe", "training"},
+        {"components", "degradation", "errors", "fit", "metrics", "pipeline", "prior", "recipe", "training"},
     ),
     "hub": (
         "priors and recipes on a model hub",

@@ -85,6 +85,7 @@ SHORT = {
     "train_blindsr_x4_paper": "--set train.steps=1 --set train.crop=32 --set train.batch=1",
     "train_deblur_small": "--set train.steps=1 --set train.crop=32 --set train.batch=1",
     "train_deblur_shake": "--set train.steps=2 --set train.crop=32 --set train.batch=1",
+    "train_deblur_walked": "--set train.steps=2 --set train.crop=32 --set train.batch=1",
     "train_deblur_paper": "--set train.steps=1 --set train.crop=64 --set train.batch=1",
     "train_natural": "--set train.steps=2 --set train.crop=32 --set train.batch=1",
 }

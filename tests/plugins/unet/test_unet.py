@@ -149,3 +149,25 @@ def test_a_run_from_pure_noise_cannot_begin_low(natural):
     low = invdiff.SamplerSettings(sigmas=(0.3, 0.1))
     with pytest.raises(invdiff.InvdiffError, match=r"sampler\.sigmas"):
         invdiff.Pipeline(recipe.degradation, natural, [], low, device="cpu")
+
+
+# --- beside the measurement
+
+
+def test_weights_that_saw_no_measurement_go_on_as_they_were():
+    """What the second image adds begins as nothing; once it has learned, the picture depends on it."""
+    blind = awake(UNetPrior(SMALL))
+    seeing = UNetPrior(SMALL.model_copy(update={"sees_measurement": True}))
+    left = seeing.load_state_dict(blind.state_dict(), strict=False)
+    assert left.missing_keys == ["network.beside.weight", "network.beside.bias"]
+    x, t = rand(2, 3, 8, 12), torch.tensor([20, 800])
+    with torch.no_grad():
+        expected, found = (prior.predict(x, t, rand(2, 3, 8, 12, seed=1)).x0 for prior in (blind, seeing))
+        assert torch.equal(found, expected)
+        awake(seeing)
+        one, other = (seeing.predict(x, t, rand(2, 3, 8, 12, seed=seed)).x0 for seed in (1, 2))
+    assert not torch.allclose(one, other)
+
+
+def test_conformance_beside_the_measurement():
+    check_prior(awake(UNetPrior(SMALL.model_copy(update={"sees_measurement": True}))))
