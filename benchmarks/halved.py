@@ -17,9 +17,9 @@ import torch
 
 import invdiff
 from invdiff.blur import downsample_bicubic, upsample_bicubic
+from invdiff.camera import Camera
 from invdiff.io.decoding import list_pictures, load
 from invdiff.metrics import psnr_y, round8
-from invdiff_blindsr.camera import Camera
 from invdiff_blindsr.kernels import gaussian
 from invdiff_blindsr.operator import BlindSR, BlindSRSettings
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 import invdiff
+from invdiff.camera import through_jpeg
 from invdiff.io.decoding import list_pictures, load
 from invdiff.metrics import kernel_l1, psnr_y, round8
-from invdiff_blindsr.camera import through_jpeg
 from invdiff_blindsr.kernels import gaussian
 from invdiff_blindsr.operator import BlindSR, BlindSRSettings
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, Protocol, TypeVar
+from typing import Annotated, ClassVar, Literal, Protocol, Self, TypeVar
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
+from .camera import Camera
 from .light import decoded, encoded
 from .settings import Configured, Float, Settings, in_order
 
@@ -205,6 +206,15 @@ class OpticalSettings(DegradationSettings):
     light: Literal["encoded", "linear"] = "encoded"
     """What is blurred: ``encoded``, a photo's numbers as they are; ``linear``, as in a camera, the light behind
     them, by the curve of sRGB."""
+    camera: Camera | None = None
+    """Noise and JPEG after the optics, drawn for each measurement: for training priors that people's photos need."""
+
+    @model_validator(mode="after")
+    def _one_noise(self) -> Self:
+        unrounded = "quantize" in self.model_fields_set and not self.quantize
+        if self.camera is not None and (self.noise_sigma or unrounded):
+            raise ValueError("camera brings noise and rounding of its own: leave noise_sigma and quantize as they are")
+        return self
 
 
 OS = TypeVar("OS", bound=OpticalSettings)
@@ -230,6 +240,15 @@ class Optical(Degradation[OS]):
     @abstractmethod
     def optics_adjoint(self, y: Tensor, theta: Tensor) -> Tensor:
         """``<optics(x), y> = <x, optics_adjoint(y)>``."""
+
+    @property
+    def noise_level(self) -> float | None:
+        return super().noise_level if self.settings.camera is None else None
+
+    def corrupt(self, y: Tensor, generator: torch.Generator) -> Tensor:
+        if self.settings.camera is None:
+            return super().corrupt(y, generator)
+        return torch.stack([self.settings.camera.photographed(one, generator) for one in y])
 
     @property
     def on_light(self) -> Degradation:

@@ -197,7 +197,7 @@ class Trainer:
         if not self.checkpoint.exists():
             raise TrainingError(f"{self.checkpoint}: no checkpoint to resume from; leave --resume out to begin")
         tensors, header = read_tensors(self.checkpoint)
-        if header.get("identity") != self.identity:
+        if not _same(header.get("identity"), self.identity):
             raise TrainingError(f"{self.checkpoint}: belongs to a run with other settings; use another folder")
         try:
             self._take_up(tensors, header)
@@ -360,6 +360,14 @@ class Trainer:
                     yield queue.pop(0).result().to(self.device)
             while queue:
                 yield queue.pop(0).result().to(self.device)
+
+
+def _same(one: str | None, other: str) -> bool:
+    """Whether two identities say the same, in whatever order: settings move when a release sorts them anew."""
+    try:
+        return one is not None and bool(json.loads(one) == json.loads(other))
+    except (ValueError, RecursionError):
+        return False
 
 
 def _chunks(numbers: list[int], parts: int) -> list[list[int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from invdiff.blur import (
@@ -22,7 +22,6 @@ from invdiff.degradation import KernelSpace, Optical, OpticalSettings
 from invdiff.errors import ImageError
 from invdiff.settings import Int
 
-from .camera import Camera
 from .kernels import Family, Isotropic
 
 _SHARP = 1.5
@@ -42,15 +41,6 @@ class BlindSRSettings(OpticalSettings):
     """``bicubic``: antialiased, MATLAB's imresize. ``stride``: every scale-th pixel from the first."""
     quantize: bool = True
     """Clip to [0, 1] and round to 8 bits, as a saved photo is."""
-
-    camera: Camera | None = None
-    """Noise and JPEG after the optics, drawn for each measurement: for training priors that people's photos need."""
-
-    @model_validator(mode="after")
-    def _one_noise(self) -> BlindSRSettings:
-        if self.camera is not None and (self.noise_sigma or not self.quantize):
-            raise ValueError("camera brings noise and rounding of its own: leave noise_sigma and quantize as they are")
-        return self
 
     @field_validator("kernel_size")
     @classmethod
@@ -109,15 +99,6 @@ class BlindSR(Optical[BlindSRSettings]):
         else:
             spread = downsample_bicubic_adjoint(y, self.scale)
         return blur_adjoint(spread, theta, self.settings.padding)
-
-    @property
-    def noise_level(self) -> float | None:
-        return super().noise_level if self.settings.camera is None else None
-
-    def corrupt(self, y: Tensor, generator: torch.Generator) -> Tensor:
-        if self.settings.camera is None:
-            return super().corrupt(y, generator)
-        return torch.stack([self.settings.camera.photographed(one, generator) for one in y])
 
     def described(self, theta: Tensor) -> str:
         spread, pixels = Spread.of(theta), "pixels of the result"

@@ -13,7 +13,8 @@ ROOMS = {
     "hookspecs": ("the hooks by which plugins announce themselves", set()),
     "schedule": ("the noise schedule", set()),
     "light": ("the light behind a photo's numbers", set()),
-    "degradation": ("`Degradation` and where its parameters live", {"light", "settings"}),
+    "camera": ("what a camera does to a photo after the optics: noise and JPEG", {"settings"}),
+    "degradation": ("`Degradation` and where its parameters live", {"camera", "light", "settings"}),
     "prior": ("`PriorNet`, and any denoiser as one", {"degradation", "schedule", "settings"}),
     "guidance": (
         "`Guidance`, and the `Problem` it is asked about",

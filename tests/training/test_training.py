@@ -206,6 +206,23 @@ def test_resume_with_other_settings_is_refused(train, refused, training, photos,
     assert (tmp_path / "a" / "checkpoint.safetensors").read_bytes() == before
 
 
+def test_settings_in_another_order_are_the_same(train, tmp_path):
+    """As a checkpoint of before has them, where a release sorted a section anew."""
+
+    def turned(value):
+        return {key: turned(value[key]) for key in reversed(value)} if isinstance(value, dict) else value
+
+    train("a", steps=2)
+    path = tmp_path / "a" / "checkpoint.safetensors"
+    with safetensors.safe_open(path, framework="pt") as file:
+        header = file.metadata()
+    identity = json.dumps(turned(json.loads(header["identity"])))
+    assert identity != header["identity"]
+    safetensors.torch.save_file(tensors(tmp_path / "a"), path, {**header, "identity": identity})
+    assert train("a", "--resume", steps=3).code == 0
+    assert step_of(tmp_path / "a") == 3
+
+
 def test_resume_with_other_workers_is_allowed(train, tmp_path):
     train("a", steps=2, workers=1)
     assert train("a", "--resume", workers=2).err == ""

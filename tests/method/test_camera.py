@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from invdiff_blindsr.camera import Camera, through_jpeg
+from invdiff.camera import Camera, through_jpeg
 from invdiff_blindsr.operator import BlindSR, BlindSRSettings
+from invdiff_motion.operator import Motion, MotionSettings
 
 
 def gen(seed=0):
@@ -73,11 +74,15 @@ def test_grey_noise_is_the_same_in_all_channels_and_as_often_as_asked():
     assert grey == pytest.approx(0.5, abs=0.09)
 
 
-def test_without_it_nothing_changes_and_with_it_everything_is_seeded():
+OPERATORS = [(BlindSR, BlindSRSettings), (Motion, MotionSettings)]
+
+
+@pytest.mark.parametrize(("kind", "settings"), OPERATORS)
+def test_without_it_nothing_changes_and_with_it_everything_is_seeded(kind, settings):
     x = torch.rand(2, 3, 32, 32, generator=gen())
-    plain = BlindSR(BlindSRSettings())
-    quiet = BlindSR(BlindSRSettings(camera=Camera(share=0)))
-    loud = BlindSR(BlindSRSettings(camera={"share": 1}))
+    plain = kind(settings(quantize=True))
+    quiet = kind(settings(camera=Camera(share=0)))
+    loud = kind(settings(camera={"share": 1}))
     assert torch.equal(quiet.degrade(x, gen(1))[0], plain.degrade(x, gen(1))[0])
     assert torch.equal(loud.degrade(x, gen(1))[0], loud.degrade(x, gen(1))[0])
     assert not torch.equal(loud.degrade(x, gen(1))[0], loud.degrade(x, gen(2))[0])
@@ -93,9 +98,10 @@ def test_ranges_that_are_none(wrong):
 
 
 @pytest.mark.parametrize("other", [{"noise_sigma": 0.01}, {"quantize": False}])
-def test_noise_is_said_in_one_place(other):
+@pytest.mark.parametrize("settings", [BlindSRSettings, MotionSettings])
+def test_noise_is_said_in_one_place(settings, other):
     with pytest.raises(ValidationError, match="camera brings noise and rounding of its own"):
-        BlindSRSettings(camera={}, **other)
+        settings(camera={}, **other)
 
 
 def test_noise_that_differs_from_photo_to_photo_is_measured():

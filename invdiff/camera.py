@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from invdiff.settings import Float, Int, Settings, in_order
+from .settings import Float, Int, Settings, in_order
 
 Share = Annotated[Float, Field(ge=0, le=1)]
 Softness = Annotated[Float, Field(ge=0, le=3)]
