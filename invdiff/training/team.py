@@ -30,7 +30,8 @@ class Team:
                 raise TrainingError("several processes need accelerate: pip install 'invdiff[train]'") from None
             # A prior may have parameters that a batch does not reach.
             handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
-            self._accelerator = Accelerator(kwargs_handlers=handlers)
+            # Unless it is told that it is for processors, each process of several takes itself for the only one there.
+            self._accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=handlers)
         self.rank = int(self._accelerator.process_index) if self._accelerator else 0
 
     @property

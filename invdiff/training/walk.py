@@ -9,13 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..degradation import Degradation
+from ..blur.deconvolution import shifted
+from ..degradation import Degradation, KernelSpace
 from ..guidance import Guidance, Problem
 from ..prior import Output, PriorNet
 from ..sampler import SamplerSettings, sample
 from .loss import Lesson
 
 _LEFT = 0.05  # on [0, 1]: what is wrong with the loop's pictures beside the noise that it names
+
+_REACH = 3  # pixels: a wrong kernel hardly moves a picture further
+_CLEARLY = 0.9  # of the squared error: a picture that says little lies nowhere
 
 
 @dataclass(frozen=True)
@@ -56,19 +60,37 @@ def walk(
 ) -> Lesson:
     """The measurements of a lesson of ``B`` images, restored: ``steps * B`` samples, the first step's first.
 
+    A kernel moved one way and a picture moved the other give the same measurement: where the parameters are kernels,
+    the truth lies where the loop's last picture has it, to a pixel.
+
     A sample counts by the error that the loop leaves in a picture beside the noise, or else the last steps, where
     hardly any noise is named, would count for all.
     """
     watched = _Shown(prior, bfloat16)
-    sample(Problem(given.y, degradation, watched, loop.guidance, given.theta), loop.sampler, generators)
+    problem = Problem(given.y, degradation, watched, loop.guidance, given.theta)
+    last = sample(problem, loop.sampler, generators).x0
+    truth = given.clean
+    if isinstance(degradation.parameters, KernelSpace):
+        truth = torch.stack([_where(x, seen) for x, seen in zip(truth, prior.from_unit(last), strict=True)])
     steps = len(watched.shown)
     x_t, t = (torch.cat(part) for part in zip(*watched.shown, strict=True))
     clean, condition, theta, y = (
-        part.repeat(steps, *(1 for _ in part.shape[1:]))
-        for part in (given.clean, given.condition, given.theta, given.y)
+        part.repeat(steps, *(1 for _ in part.shape[1:])) for part in (truth, given.condition, given.theta, given.y)
     )
     eps = prior.spec.schedule.to_eps(clean, x_t, t)
     return Lesson(clean, condition, eps, x_t, t, theta, y, _weight(prior, x_t, t))
+
+
+def _where(truth: Tensor, seen: Tensor) -> Tensor:
+    """``truth (3, H, W)``, moved by a few whole pixels where that brings it clearly nearer to a picture of the same."""
+    places = [(rows, cols) for rows in range(-_REACH, _REACH + 1) for cols in range(-_REACH, _REACH + 1)]
+    inner = (..., slice(_REACH, -_REACH), slice(_REACH, -_REACH))
+
+    def error(place: tuple[int, int]) -> float:
+        return float((shifted(truth, *place, replicate=True) - seen)[inner].square().mean())
+
+    best = min(places, key=error)
+    return shifted(truth, *best, replicate=True) if error(best) < _CLEARLY * error((0, 0)) else truth
 
 
 def _weight(prior: PriorNet, x_t: Tensor, t: Tensor) -> Tensor:

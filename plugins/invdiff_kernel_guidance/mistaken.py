@@ -23,6 +23,8 @@ Share = Annotated[Float, Field(ge=0, le=1)]
 
 
 class MistakenSettings(Settings):
+    share: Share = 1.0
+    """Part of the photos that begins so; the others begin with what guidances before this one found."""
     severity: tuple[Share, Share] = (0.0, 1.0)
     """Range of how wrong the kernels are, drawn for each photo: at 0 they are right."""
     bend: Annotated[Float, Field(ge=0)] = 1.5
@@ -42,8 +44,8 @@ class MistakenSettings(Settings):
 class Mistaken(Guidance[MistakenSettings]):
     """Begins the loop with the true kernel made wrong, and stays with it: bent, unevenly lit, too thin or too soft.
 
-    A search for a kernel takes seconds, and training needs a hundred thousand of them. These are the mistakes that
-    searches make. All draws follow from kernel and photo. For inputs that are degraded here.
+    Beside what a search finds in a small crop, which takes long and is often far off, training needs kernels that are
+    nearly right. All draws follow from kernel and photo. For inputs that are degraded here.
     """
 
     Settings = MistakenSettings
@@ -55,8 +57,12 @@ class Mistaken(Guidance[MistakenSettings]):
     def begin(self, problem: Problem, theta: Tensor | None) -> Tensor | None:
         if problem.truth is None:
             raise RecipeError("mistaken: needs known kernels: inputs that are degraded here")
-        pairs = zip(problem.truth, problem.y, strict=True)
-        return torch.stack([self._wrong(kernel, stream(*content_of(kernel, y))) for kernel, y in pairs])
+        found = []
+        for i, (kernel, y) in enumerate(zip(problem.truth, problem.y, strict=True)):
+            generator = stream(*content_of(kernel, y))
+            chosen = theta is None or float(torch.rand((), generator=generator)) < self.settings.share
+            found.append(self._wrong(kernel, generator) if chosen or theta is None else theta[i])
+        return torch.stack(found)
 
     def refine(self, step: Step) -> Estimate:
         return Estimate(step.x0, step.theta if step.before is None else step.before)

@@ -39,6 +39,7 @@ ROOMS = {
     "training": (
         "Algorithm 1",
         {
+            "blur",
             "components",
             "degradation",
             "errors",

@@ -28,21 +28,21 @@ def weights_of(folder):
 
 @pytest.fixture
 def launch(training, photos, tmp_path):
-    """Trains in processes of their own, through accelerate's launcher where there are several."""
+    """Trains in processes of their own, started by PyTorch's launcher where there are several: accelerate's own starts
+    only one on a processor without MPI, whatever it is asked."""
     pytest.importorskip("accelerate")
 
-    def run(folder, processes, *options, steps=STEPS, batch=4):
+    def run(folder, processes, *options, steps=STEPS, batch=4, code=0):
         start = [sys.executable, "-m"]
         if processes > 1:
-            start += ["accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
-            start += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "-m"]
+            start += ["torch.distributed.run", "--nproc_per_node", str(processes), "--module"]
         changes = [x for change in (f"steps={steps}", f"batch={batch}") for x in ("--set", f"train.{change}")]
         command = [*start, "invdiff", "train", training, "-o", tmp_path / folder, "--data", photos, *changes, *options]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"}
         done = subprocess.run(
             list(map(str, command)), env=environment, capture_output=True, text=True, timeout=400, check=False
         )
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode == code, done.stdout + done.stderr
         return done
 
     return run
@@ -75,6 +75,12 @@ def test_two_processes_go_on_where_one_stopped(launch, tmp_path):
     launch("mixed", 2, "--resume", steps=4)
     launch("mixed", 1, "--resume", "--set", "train.accumulate=2", steps=6)
     assert_same(tmp_path / "straight", tmp_path / "mixed")
+
+
+def test_they_are_several(launch):
+    """Three photos are not shared by two, which one process alone would not mind."""
+    done = launch("two", 2, steps=1, batch=3, code=1)  # the launcher's code
+    assert "train.batch: 3 does not divide by 2 processes with 1 parts each" in done.stderr
 
 
 def test_parts_of_a_batch_are_the_batch(train, tmp_path):

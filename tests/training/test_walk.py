@@ -78,6 +78,21 @@ def test_samples_are_what_the_loop_shows():
     assert [torch.equal(c, prior.from_unit(given.y)) for _, _, c in prior.shown] == [True] * 3
 
 
+def test_the_truth_lies_where_the_loop_has_it():
+    """A prior that says the picture one pixel lower and two to the left is not taught to say it elsewhere."""
+
+    class Elsewhere(Grey):
+        def forward(self, x_t, t, condition):
+            moved = self.from_unit(self.picture).roll((1, -2), (2, 3))
+            return invdiff.Output(moved + self.weight)
+
+    prior = Elsewhere()
+    prior.picture = torch.rand(2, 3, 16, 12, generator=torch.Generator().manual_seed(9))
+    _, x, _, found = walked(prior)
+    expected = prior.from_unit(x).roll((1, -2), (2, 3))
+    assert torch.equal(found.clean[..., 3:-3, 3:-3], expected.repeat(3, 1, 1, 1)[..., 3:-3, 3:-3])
+
+
 def test_guidance_leads_the_walk():
     """Told the true kernels, a data step shows the second step a picture that explains the measurement better."""
     from invdiff_kernel_guidance.proximal import Proximal, ProximalSettings

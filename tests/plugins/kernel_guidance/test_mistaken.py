@@ -63,6 +63,15 @@ def test_a_photo_has_its_own_mistake_whatever_stands_beside_it():
     assert not torch.equal(one, other)
 
 
+def test_a_share_of_the_photos_begins_so():
+    truth, _ = begun(0.5)
+    y = torch.rand(12, 3, 40, 40, generator=torch.Generator().manual_seed(3))
+    problem, before = Problem(y, OPERATOR, ToyPrior(OPERATOR), truth=truth), truth.flip(-1)
+    found = Mistaken(MistakenSettings(share=0.5)).begin(problem, before)
+    kept = [torch.equal(one, other) for one, other in zip(found, before, strict=True)]
+    assert 2 <= sum(kept) <= 10
+
+
 def test_it_stays_with_it_and_needs_the_truth():
     truth, found = begun(0.5, photos=1)
     y, prior = torch.rand(1, 3, 40, 40), ToyPrior(OPERATOR)
