@@ -77,9 +77,7 @@ class Trainer:
         self.degradation, self.device, self.note = degradation, device, note
         # Resuming with other settings would be another run, unless they change nothing that is learned.
         free = {"steps", "data", "workers", "log_every", "checkpoint_every", "validate_every", "cooldown", "accumulate"}
-        if settings.losses == ImageLosses():  # runs of before do not say
-            free.add("losses")
-        else:
+        if settings.losses != ImageLosses():
             self.note = {**note, "losses": settings.losses.model_dump(mode="json")}
         self.identity = json.dumps({**note, "train": settings.model_dump(mode="json", exclude=free)})
         layout = torch.channels_last if settings.channels_last else torch.contiguous_format
@@ -363,11 +361,16 @@ class Trainer:
 
 
 def _same(one: str | None, other: str) -> bool:
-    """Whether two identities say the same, in whatever order: settings move when a release sorts them anew."""
+    """Whether two identities say the same, in whatever order; what one does not say of the training is as by default:
+    a release may sort settings anew, and have more of them."""
+    plain = TrainSettings().model_dump(mode="json")
     try:
-        return one is not None and bool(json.loads(one) == json.loads(other))
-    except (ValueError, RecursionError):
+        both = [json.loads(identity or "") for identity in (one, other)]
+        for found in both:
+            found["train"] = {name: value for name, value in found["train"].items() if value != plain.get(name)}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return False
+    return bool(both[0] == both[1])
 
 
 def _chunks(numbers: list[int], parts: int) -> list[list[int]]:

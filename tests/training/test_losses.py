@@ -175,13 +175,6 @@ def test_a_recipe_names_its_losses(train, refused, training, photos, tmp_path):
     assert "belongs to a run with other settings" in refused(*again)
 
 
-def test_the_default_is_the_paper(train, tmp_path):
-    """A run of before these settings goes on: the checkpoint of one that leaves them alone does not name them."""
-    train("run", steps=1)
-    with safetensors.safe_open(tmp_path / "run" / "checkpoint.safetensors", framework="pt") as file:
-        assert "losses" not in json.loads(file.metadata()["identity"])["train"]
-
-
 def test_losses_without_a_picture(refused, training, photos, tmp_path):
     command = ["train", training, "-o", tmp_path / "a", "--data", photos, "--set"]
     message = refused(*command, "train.losses={squared: 0, fourier: 1}")

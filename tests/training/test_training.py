@@ -206,6 +206,15 @@ def test_resume_with_other_settings_is_refused(train, refused, training, photos,
     assert (tmp_path / "a" / "checkpoint.safetensors").read_bytes() == before
 
 
+def identified(path, change):
+    """Rewrites what a checkpoint says of its run's settings."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        header = file.metadata()
+    values = safetensors.torch.load_file(path)
+    identity = json.loads(header["identity"])
+    safetensors.torch.save_file(values, path, {**header, "identity": json.dumps(change(identity))})
+
+
 def test_settings_in_another_order_are_the_same(train, tmp_path):
     """As a checkpoint of before has them, where a release sorted a section anew."""
 
@@ -213,14 +222,33 @@ def test_settings_in_another_order_are_the_same(train, tmp_path):
         return {key: turned(value[key]) for key in reversed(value)} if isinstance(value, dict) else value
 
     train("a", steps=2)
-    path = tmp_path / "a" / "checkpoint.safetensors"
-    with safetensors.safe_open(path, framework="pt") as file:
-        header = file.metadata()
-    identity = json.dumps(turned(json.loads(header["identity"])))
-    assert identity != header["identity"]
-    safetensors.torch.save_file(tensors(tmp_path / "a"), path, {**header, "identity": identity})
+    identified(tmp_path / "a" / "checkpoint.safetensors", turned)
     assert train("a", "--resume", steps=3).code == 0
     assert step_of(tmp_path / "a") == 3
+
+
+def test_settings_that_a_checkpoint_does_not_know_are_as_by_default(train, refused, training, photos, tmp_path):
+    """A run goes on after an update that has more settings; not, where one of them is in force."""
+
+    def earlier(identity):
+        del identity["train"]["walked"], identity["train"]["losses"], identity["train"]["told"]
+        return identity
+
+    train("a", steps=2)
+    path = tmp_path / "a" / "checkpoint.safetensors"
+    identified(path, earlier)
+    for change in ("train.told=0.5", "train.losses.charbonnier=1"):
+        command = ["train", training, "-o", tmp_path / "a", "--data", photos, "--resume", "--set", change]
+        assert "belongs to a run with other settings" in refused(*command)
+    assert train("a", "--resume", steps=3).code == 0
+
+
+@pytest.mark.parametrize("identity", [[], {}, {"train": 3}, 5, None, "x"])
+def test_a_checkpoint_of_no_settings_is_another_runs(train, refused, training, photos, tmp_path, identity):
+    train("a", steps=2)
+    identified(tmp_path / "a" / "checkpoint.safetensors", lambda _: identity)
+    command = ["train", training, "-o", tmp_path / "a", "--data", photos, "--resume"]
+    assert "belongs to a run with other settings" in refused(*command)
 
 
 def test_resume_with_other_workers_is_allowed(train, tmp_path):
