@@ -18,6 +18,7 @@ from statistics import median
 import torch
 
 from invdiff.assembly import build_trainer
+from invdiff.io.progress import nobody
 from invdiff.training.trainer import Trainer
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
@@ -29,6 +30,11 @@ VARIANTS = {
         ["train.precision=float32", "train.channels_last=false"],
     ),
     "photo: on the measurement's grid, float32": ("train_blindsr_x4_photo.yaml", ["train.precision=float32"]),
+    "the same, bfloat16": ("train_blindsr_x4_photo.yaml", ["train.precision=bfloat16"]),
+    "the same, compiled": ("train_blindsr_x4_photo.yaml", ["train.precision=bfloat16", "train.compile=true"]),
+    "natural: plain convolutions, float32": ("train_natural.yaml", ["train.precision=float32"]),
+    "natural, bfloat16": ("train_natural.yaml", ["train.precision=bfloat16"]),
+    "natural, bfloat16, compiled": ("train_natural.yaml", ["train.precision=bfloat16", "train.compile=true"]),
 }
 
 
@@ -59,6 +65,7 @@ def stepper(name: str, folder: Path, data: list[str]) -> Callable[[], float]:
     """A function that takes two steps of that variant and says images a second of processor time."""
     recipe, changes = VARIANTS[name]
     trainer: Trainer = build_trainer(RECIPES / recipe, folder / str(abs(hash(name))), data, changes, device="cpu")
+    trainer._choose(nobody)
     batches = trainer._batches()
 
     def two_steps() -> float:

@@ -95,8 +95,9 @@ class TrainSettings(Settings):
     they stand, and what each step shows the prior is a sample. A loop shows what clean pictures with noise never do."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto``: what a short measurement finds faster where there are units for bfloat16, float32 elsewhere."""
-    compile: bool = False
-    """``torch.compile`` the network."""
+    compile: bool | Literal["auto"] = False
+    """``torch.compile`` the network, where that works; ``auto``: if a compiled pass is a tenth faster, which takes a
+    minute or two to find out."""
     channels_last: bool = False
     """Keep images with their channels last in memory: faster on most processors."""
     validate_every: Annotated[Int, Field(ge=1)] = 1000

@@ -11,7 +11,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from .crops import PhotoCrops, find_photos
 from .interrupts import interrupts_between_steps
 from .log import Log, Losses
 from .loss import lesson, losses
-from .precision import choose_bfloat16
+from .precision import choose_bfloat16, choose_compiled
 from .settings import ImageLosses, TrainSettings, is_told, learning_rate
 from .team import Team
 from .validation import Validation
@@ -86,8 +86,6 @@ class Trainer:
         self.ema = {name: value.detach().clone() for name, value in self.prior.state_dict().items()}
         self.optimizer = Adam(self.prior.parameters(), lr=settings.learning_rate, fused=device.type in _FUSED)
         self.model = self.team.joined(self.prior)
-        if settings.compile:
-            self.model = torch.compile(self.model)
         if settings.batch % (self.team.size * settings.accumulate):
             shares = f"{self.team.size} processes with {settings.accumulate} parts each"
             raise TrainingError(f"train.batch: {settings.batch} does not divide by {shares}")
@@ -116,6 +114,7 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0
         self.bfloat16: bool | None = None if settings.precision == "auto" else settings.precision == "bfloat16"
+        self.compiled: bool | None = None if settings.compile else False
 
     def _board(self, folder: Path | None) -> Board | None:
         """The leader's alone: the others write nothing."""
@@ -167,6 +166,7 @@ class Trainer:
         header |= {"losses": str(self.losses.steps), "best": str(self.best)}
         header["optimized"] = str(len(self.optimizer.state))
         header["precision"] = "bfloat16" if self.bfloat16 else "float32"
+        header["compiled"] = "yes" if self.compiled else "no"
         if self.cooling:
             ends = self.settings.steps
             header |= {"begun": str(ends - self.settings.cooldown), "ends": str(ends)}
@@ -219,6 +219,8 @@ class Trainer:
         self.optimizer.load_state_dict(packed)
         if self.settings.precision == "auto":  # measured once a run: another answer would be another run
             self.bfloat16 = header.get("precision") == "bfloat16"
+        if self.settings.compile == "auto":
+            self.compiled = header.get("compiled") == "yes"
 
     def run(self, tell: Tell = nobody) -> None:
         """Train to the end, or until Ctrl-C, which waits for the end of the step and leaves a checkpoint.
@@ -228,19 +230,27 @@ class Trainer:
         with self.log.after(self.step) if self.team.leads else contextlib.nullcontext():
             if self.team.leads and self.step:  # a kill may have come between checkpoint and weights
                 self._save_weights(self.weights.name)
-            if self.bfloat16 is None:
-                self._choose_precision(tell)
+            self._choose(tell)
             with interrupts_between_steps() as interrupted:
                 self._run(tell, interrupted)
 
-    def _choose_precision(self, tell: Tell) -> None:
-        """The leader measures, and all do as it says."""
+    def _choose(self, tell: Tell) -> None:
+        """What is left to be measured: the leader does, and all do as it says."""
         images = self.settings.batch // (self.team.size * self.settings.accumulate)
-        chosen, why = False, ""
-        if self.team.leads:
-            chosen, why = choose_bfloat16(self.prior, self.settings, self.device, images)
-            tell(Event(self.step, self.settings.steps, "training", line=why))
-        self.bfloat16 = self.team.any(chosen)
+        asked = (self.prior, self.settings, self.device, images)
+
+        def told(choice: Callable[[], tuple[bool, str]]) -> bool:
+            chosen, why = choice() if self.team.leads else (False, "")
+            if why:
+                tell(Event(self.step, self.settings.steps, "training", line=why))
+            return self.team.any(chosen)
+
+        if self.bfloat16 is None:
+            self.bfloat16 = told(lambda: choose_bfloat16(*asked))
+        if self.compiled is None:
+            self.compiled = told(lambda: choose_compiled(*asked, bool(self.bfloat16)))
+        if self.compiled:
+            self.model = torch.compile(self.model)
 
     def _run(self, tell: Tell, interrupted: threading.Event) -> None:
         started = since = time.monotonic()

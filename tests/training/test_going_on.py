@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -248,15 +249,71 @@ def test_precision_is_measured_where_there_are_units(tiny_prior, monkeypatch):
     asked = []
     for seconds, chosen in (({True: 1.0, False: 2.0}, True), ({True: 1.9, False: 2.0}, False)):
         monkeypatch.setattr(
-            precision, "_seconds_of_a_pass", lambda prior, x, kind, s=seconds: asked.append(tuple(x.shape)) or s[kind]
+            precision,
+            "_seconds_of_a_pass",
+            lambda prior, model, x, kind, s=seconds: asked.append(tuple(x.shape)) or s[kind],
         )
         found, why = precision.choose_bfloat16(prior, settings, here, 2)
         assert found is chosen
         assert ("bfloat16 (a pass" if chosen else "float32 (a pass") in why
     assert set(asked) == {(2, 3, 32, 32)}  # what the device is given at once, not the batch of all
     monkeypatch.undo()
-    assert precision._seconds_of_a_pass(prior, torch.zeros(1, 3, 32, 32), True) > 0
+    assert precision._seconds_of_a_pass(prior, prior, torch.zeros(1, 3, 32, 32), True) > 0
     assert all(p.grad is None for p in prior.parameters())
+
+
+def test_compiling_is_tried_and_measured(tiny_prior, monkeypatch):
+    """What is compiled is slower by itself here: a model that is told from the prior."""
+    from invdiff.training import precision
+
+    prior, here = tiny_prior(5), torch.device("cpu")
+    settings = {kind: TrainSettings(batch=8, crop=32, compile=kind) for kind in (False, True, "auto")}
+    monkeypatch.setattr(torch, "compile", lambda model: (model,))
+    for seconds, chosen in ((0.5, True), (0.95, False)):
+        monkeypatch.setattr(
+            precision, "_seconds_of_a_pass", lambda prior, model, x, kind, s=seconds: 1 if model is prior else s
+        )
+        found, why = precision.choose_compiled(prior, settings["auto"], here, 2, False)
+        assert found is chosen
+        assert why.startswith(f"compile: {'yes' if chosen else 'no'} (a compiled pass takes {seconds:.2f} of one")
+    assert precision.choose_compiled(prior, settings[True], here, 2, False)[0]
+    assert precision.choose_compiled(prior, settings[False], here, 2, False) == (False, "")
+
+    def broken(model):
+        raise RuntimeError("no C++ compiler\nfound here")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    for kind in (True, "auto"):
+        found, why = precision.choose_compiled(prior, settings[kind], here, 2, False)
+        assert not found
+        assert why == "compile: no, it fails here (no C++ compiler found here)"
+
+
+def test_a_run_goes_on_without_a_compiler(cli, training, photos, tmp_path, monkeypatch):
+    def broken(model):
+        raise RuntimeError("none")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    command = ["train", training, "-o", tmp_path / "run", "--data", photos, "--set", "train.compile=auto"]
+    first = cli(*command, "--set", "train.steps=1")
+    again = cli(*command, "--set", "train.steps=2", "--resume")
+    assert (first.code, again.code) == (0, 0), first.err + again.err
+    assert "compile: no, it fails here (none)" in first.err
+    assert "compile:" not in again.err
+    assert header(tmp_path / "run" / "checkpoint.safetensors")["compiled"] == "no"
+
+
+@pytest.mark.slow
+def test_a_compiled_run_learns_the_same(cli, training, photos, tmp_path):
+    if shutil.which("g++") is None:
+        pytest.skip("no C++ compiler here")
+    for name in ("plain", "compiled"):
+        changes = ["--set", "train.steps=4", "--set", f"train.compile={'true' if name == 'compiled' else 'false'}"]
+        done = cli("train", training, "-o", tmp_path / name, "--data", photos, *changes)
+        assert done.code == 0, done.err
+        assert ("compile: yes" in done.err) == (name == "compiled")
+    one, other = (records(tmp_path / name) for name in ("plain", "compiled"))
+    np.testing.assert_allclose([r["loss"] for r in one], [r["loss"] for r in other], rtol=1e-3)
 
 
 def test_the_choice_of_precision_is_made_once_a_run(cli, training, photos, tmp_path, monkeypatch):
