@@ -24,6 +24,7 @@ class Problem:
     ``truth (B, *shape)`` are the true parameters where they are known; only guidances that are made for it look
     at them. ``condition`` is the lifted measurement as the prior sees it: in its range, padded to its multiple. A dark
     photo comes brightened by ``gain``: what is said of it as it was, its noise, is that many times as much here.
+    ``compression`` is the standard deviation of what compressing its file did to each photo, as it is here.
     ``remarks`` are what a guidance has to say of each image, in words, for its report.
     """
 
@@ -35,8 +36,9 @@ class Problem:
         guidance: Sequence[Guidance[Any]] = (),
         truth: Tensor | None = None,
         gain: float = 1.0,
+        compression: float = 0.0,
     ) -> None:
-        self.gain, self.remarks = gain, [""] * len(y)
+        self.gain, self.compression, self.remarks = gain, compression, [""] * len(y)
         self.y, self.degradation, self.prior, self.guidance, self.truth = y, degradation, prior, guidance, truth
         lifted = degradation.lift(y)
         self.height, self.width = lifted.shape[-2:]
@@ -83,6 +85,9 @@ class Step:
     draw: Callable[[Tensor], Tensor] = torch.zeros_like
     """Fresh normal noise like a tensor ``(B, ...)``, each sample's from its own generator, scaled by the loop's
     temperature; nothing where no loop is behind the step."""
+    compression: float = 0.0
+    """Standard deviation of what compressing their files did to the measurements, as they are here; 0 where nobody
+    knows of any."""
     memory: dict[str, Tensor] = field(default_factory=dict)
     """What guidances keep for their next step, each under a name of its own; the loop carries it and never looks."""
 

@@ -276,7 +276,8 @@ class Pipeline:
             sampler = sampler.model_copy(update={"feedback": self.prior.spec.takes_parameters})
             truth = told
         seen = gain * light[None].to(self.device)
-        problem = Problem(seen, self.degradation.on_light, self.prior, guidance, truth, gain)
+        compression = 0.0 if known.jpeg is None else gain * known.jpeg.error(y)
+        problem = Problem(seen, self.degradation.on_light, self.prior, guidance, truth, gain, compression)
 
         def on_step(record: StepRecord) -> None:
             if watch.traced is not None:

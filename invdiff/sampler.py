@@ -123,7 +123,8 @@ def step(
         x0 = problem.crop(prior.to_unit(prediction.x0))
         found = theta if prediction.parameters is None else prediction.parameters
         known = (problem.y, prior, degradation, problem.truth, theta, problem.gain)
-        now = Step(index, steps, t, t_next, x, x0, found, *known, draw, {} if memory is None else memory)
+        kept = {} if memory is None else memory
+        now = Step(index, steps, t, t_next, x, x0, found, *known, draw, problem.compression, kept)
         for guide in problem.guidance:
             estimate = guide.refine(now)
             now.x0, now.theta = estimate.x0, estimate.theta

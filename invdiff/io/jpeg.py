@@ -19,6 +19,7 @@ _STANDARD = (
 )
 """The standard's table of luma, its Annex K.1, row by row."""
 _HALVED = 2  # Pillow's word for 4:2:0
+_OFF = (4, 3)  # pixels: as far from the grid of blocks as may be
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,19 @@ class Jpeg:
         Image.fromarray(array.contiguous().numpy()).save(buffer, "JPEG", qtables=tables, subsampling=self.sampling)
         with Image.open(buffer, formats=["JPEG"]) as found:
             return torch.from_numpy(np.asarray(found.convert("RGB")).copy()).permute(2, 0, 1) / 255
+
+    def error(self, pixels: Tensor) -> float:
+        """Standard deviation, on [0, 1], of what compression did to ``(3, h, w)`` that was read from such a file.
+
+        Compressed again it would stay as it is. But off the grid of blocks the tables meet it as they met what it came
+        from (as in Nosratinia's deblocking, 2001), and what they do to it there is read off.
+        """
+        found = [0.0]  # at two places, as the grid of a photo that was turned may begin at either
+        for off in _OFF:
+            moved = pixels[:, off:, off:].detach().float().cpu().clamp(0, 1)
+            if moved.numel():
+                found.append(float((self.again(moved) - moved).double().square().mean().sqrt()))
+        return max(found)
 
 
 @cache

@@ -27,13 +27,15 @@ class NoiseSettings(Settings):
 
     noise: Annotated[Float, Field(gt=0, le=1)] | Literal["measured"] | None = None
     """Standard deviation of the measurement's noise on [0, 1]; null: what the operator says; ``measured``: that of the
-    photo itself where it is more. It is read from the finest detail, of which a blurred photo has little of its own."""
+    photo itself where it is more, and beside it what compression did to a JPEG. Noise is read from the finest detail,
+    of which a blurred photo has little of its own, and a JPEG hardly any: there its tables tell."""
 
     def sigma(self, step: Step) -> float | Tensor:
         """It, or the operator's own, never quite zero; a number, or where it is measured ``(B, 1, 1, 1)``."""
         told = step.gain * (step.degradation.noise_level or 0.0)
         if self.noise == "measured":
-            return noise_level(step.y).clamp_min(max(told, _LEAST_NOISE)).view(-1, 1, 1, 1)
+            noise = noise_level(step.y).clamp_min(max(told, _LEAST_NOISE))
+            return (noise.square() + step.compression**2).sqrt().view(-1, 1, 1, 1)
         return max(step.gain * (self.noise or 0.0) or told, _LEAST_NOISE)
 
     def unfit(self, degradation: Degradation) -> str | None:

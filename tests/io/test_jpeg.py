@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from skimage import data
 
 from invdiff.io.decoding import load
 from invdiff.io.jpeg import Jpeg
@@ -44,6 +45,25 @@ def test_compressing_again_is_what_compressed_it(photo, sampling):
     pixels = torch.from_numpy(np.asarray(photo).copy()).permute(2, 0, 1) / 255
     again = Jpeg.of(first).again(pixels)
     np.testing.assert_array_equal((again.permute(1, 2, 0) * 255).round().numpy(), np.asarray(first))
+
+
+@pytest.mark.parametrize("quality", [30, 60, 75, 90])
+@pytest.mark.parametrize("sampling", [0, 2])
+@pytest.mark.parametrize("turned", [0, 1, 2])
+def test_what_compression_did_is_read_off_the_file(quality, sampling, turned):
+    """Against the difference to what was compressed, which the file does not have; also of a photo that was turned."""
+    rgb = data.astronaut()[40:304, 60:316]  # 264 rows: turned, the blocks begin at its edge, or in the middle of one
+    file = written(Image.fromarray(rgb[: 264 - 4 * (turned == 1)]), quality=quality, subsampling=sampling)
+    pixels = torch.from_numpy(np.rot90(np.asarray(file), turned).copy()).permute(2, 0, 1) / 255
+    clean = torch.from_numpy(np.rot90(rgb[: file.height], turned).copy()).permute(2, 0, 1) / 255
+    true = float((pixels - clean).square().mean().sqrt())
+    assert Jpeg.of(file).error(pixels) == pytest.approx(true, rel=0.25)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 40), (4, 4), (40, 3), (5, 5)])
+def test_of_tiny_pictures_hardly_anything_is_read(photo, size):
+    found = Jpeg.of(written(photo, quality=60)).error(torch.rand(3, *size, generator=torch.Generator().manual_seed(0)))
+    assert 0 <= found < 0.5
 
 
 def test_a_file_keeps_it_and_its_result_does_not(photo, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from invdiff.degradation import BoxSpace
 from invdiff.errors import ImageError, InvdiffError
 from invdiff.fit import MisfitError
 from invdiff.guidance import Estimate
+from invdiff.io.jpeg import Jpeg
 from invdiff.testing.subjects import ToyBlur, ToyPrior, picture
 from invdiff_kernel_guidance.proximal import Proximal
 
@@ -240,3 +243,29 @@ def test_settings_that_the_prior_cannot_follow(sampler, key):
 def test_a_prior_for_another_operator():
     with pytest.raises(MisfitError, match="estimates 5x5 parameters, the recipe's degradation has 1"):
         Pipeline(Gain(), ToyPrior(ToyBlur()), device="cpu")
+
+
+def test_guidances_know_what_a_jpegs_tables_tell():
+    """Of a dark photo, which is brightened for the loop, as many times as much; of other files nothing."""
+
+    class Asked(Guidance):
+        told = ()
+
+        def refine(self, step):
+            self.told = (*self.told, step.compression)
+            return Estimate(step.x0, step.theta)
+
+    def file(brightness, kind):
+        levels = brightness * (0.5 + 0.4 * np.sin(np.arange(40 * 48 * 3).reshape(40, 48, 3) / 7))
+        buffer = io.BytesIO()
+        Image.fromarray((255 * levels).astype(np.uint8)).save(buffer, kind, quality=40)
+        return Image.open(buffer)
+
+    for brightness, gain in ((1.0, 1), (0.2, 4)):
+        asked, photo = Asked(), file(brightness, "JPEG")
+        toy(asked).restore(photo)
+        pixels = torch.from_numpy(np.asarray(photo).copy()).permute(2, 0, 1) / 255
+        assert asked.told == (pytest.approx(gain * Jpeg.of(photo).error(pixels)),) * 2
+        assert asked.told[0] > 0
+        toy(asked).restore(file(brightness, "PNG"))
+        assert asked.told[2:] == (0.0, 0.0)

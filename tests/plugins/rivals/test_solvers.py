@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -160,6 +162,19 @@ def test_diffpir_measures_each_photos_noise():
         want = DiffPIR(DiffPIRSettings(noise=noise)).refine(still(flat[i : i + 1], y[i : i + 1], operator, k[:1])).x0
         torch.testing.assert_close(found[i : i + 1], want)
     assert float(noise_level(y[:1])) == pytest.approx(0.1, rel=0.1)
+
+
+def test_what_compression_did_is_noise_beside_the_photos_own():
+    """Variances add; a number that is given stands as it is."""
+    flat = torch.full((1, 3, 32, 32), 0.5).double()
+    y = flat + 0.03 * torch.randn(flat.shape, generator=gen()).double()
+    operator, k = Motion(MotionSettings(kernel_size=5)), torch.full((1, 5, 5), 0.04).double()
+    step = replace(still(flat, y, operator, k), compression=0.04)
+    both = float(noise_level(y).square() + 0.04**2) ** 0.5
+    found = DiffPIR(DiffPIRSettings(noise="measured")).refine(step).x0
+    torch.testing.assert_close(found, DiffPIR(DiffPIRSettings(noise=both)).refine(step).x0)
+    alone = DiffPIR(DiffPIRSettings(noise=0.03)).refine(step).x0
+    assert torch.equal(alone, DiffPIR(DiffPIRSettings(noise=0.03)).refine(still(flat, y, operator, k)).x0)
 
 
 def test_ddnm_replaces_what_the_operator_sees():
