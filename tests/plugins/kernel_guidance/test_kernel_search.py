@@ -97,6 +97,21 @@ def test_of_several_searches_the_one_that_is_right_is_taken():
     assert mnc(found, truth) > 0.7
 
 
+def test_edges_of_a_compressed_photo_cost_more():
+    """Up to twice as much: what is found is what a search with that price finds."""
+    plain = CoarseToFine()
+    costs = [plain.of_compressed(c).edge_cost / plain.edge_cost for c in (0.0, 0.003, 0.006, 0.1)]
+    assert costs == [1, 1.25, 2, 2]
+    clean, _, y = case()
+    problem = Problem(y, operator(), Wishful(operator(), point(), clean), compression=0.02)
+    dear = KernelSearch(KernelSearchSettings(search=CoarseToFine(edge_cost=2 * plain.edge_cost)))
+    expected = dear.begin(Problem(y, operator(), problem.prior), None)
+    assert torch.equal(KernelSearch(KernelSearchSettings()).begin(problem, None), expected)
+    assert not torch.equal(
+        KernelSearch(KernelSearchSettings()).begin(Problem(y, operator(), problem.prior), None), expected
+    )
+
+
 @pytest.mark.parametrize("right", [True, False])
 def test_the_report_says_which_kernel_won(right):
     clean, truth, y = case()
