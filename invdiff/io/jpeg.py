@@ -19,6 +19,7 @@ _STANDARD = (
 )
 """The standard's table of luma, its Annex K.1, row by row."""
 _HALVED = 2  # Pillow's word for 4:2:0
+_ENOUGH, _GRID = 1024, 16  # pixels: a side that tells enough, and that of a block where colour is halved
 _OFF = (4, 3)  # pixels: as far from the grid of blocks as may be
 
 
@@ -58,8 +59,12 @@ class Jpeg:
         """Standard deviation, on [0, 1], of what compression did to ``(3, h, w)`` that was read from such a file.
 
         Compressed again it would stay as it is. But off the grid of blocks the tables meet it as they met what it came
-        from (as in Nosratinia's deblocking, 2001), and what they do to it there is read off.
+        from (as in Nosratinia's deblocking, 2001), and what they do to it there is read off. Of a large one the middle
+        is enough.
         """
+        for dim in (-2, -1):
+            begin = max(pixels.shape[dim] - _ENOUGH, 0) // 2 // _GRID * _GRID
+            pixels = pixels.narrow(dim, begin, min(pixels.shape[dim], _ENOUGH))
         found = [0.0]  # at two places, as the grid of a photo that was turned may begin at either
         for off in _OFF:
             moved = pixels[:, off:, off:].detach().float().cpu().clamp(0, 1)

@@ -60,6 +60,16 @@ def test_what_compression_did_is_read_off_the_file(quality, sampling, turned):
     assert Jpeg.of(file).error(pixels) == pytest.approx(true, rel=0.25)
 
 
+def test_of_a_large_photo_the_middle_is_read():
+    """On its own grid of blocks still: grey around it changes nothing."""
+    small = data.astronaut()[:512, :512].repeat(2, 0).repeat(2, 1)
+    large = np.full((1024 + 208, 1024 + 80, 3), 128, np.uint8)
+    large[104:-104, 40:-40] = small
+    files = [written(Image.fromarray(image), quality=70) for image in (small, np.roll(large, (-8, -8), (0, 1)))]
+    one, other = (Jpeg.of(f).error(torch.from_numpy(np.asarray(f).copy()).permute(2, 0, 1) / 255) for f in files)
+    assert other == pytest.approx(one, rel=0.02)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 40), (4, 4), (40, 3), (5, 5)])
 def test_of_tiny_pictures_hardly_anything_is_read(photo, size):
     found = Jpeg.of(written(photo, quality=60)).error(torch.rand(3, *size, generator=torch.Generator().manual_seed(0)))
