@@ -132,12 +132,23 @@ class Page:
         self.until(
             f"(() => {{ const e = document.querySelector({selector!r}); return e && e.offsetParent !== null; }})()"
         )
-        x, y = self.value(
+        middle = (
             f"(() => {{ const e = document.querySelector({selector!r}); e.scrollIntoView({{block: 'center'}});"
             " const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; })()"
         )
+        x, y = self._settled(middle)
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def _settled(self, place: str) -> list[float]:
+        """A place once it stays where it is: a picture that arrives moves what lies below it."""
+        found = self.value(place)
+        for _ in range(100):
+            time.sleep(0.05)
+            before, found = found, self.value(place)
+            if found == before:
+                break
+        return found
 
     def downloads_to(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)

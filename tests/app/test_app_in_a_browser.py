@@ -95,6 +95,7 @@ def test_a_photo_from_drop_to_download(chromium, command, picture, tmp_path):
         assert np.asarray(result).std() > 5
     page.reload()
     page.until(DONE)  # the result is still there
+    page.until("document.querySelector('#after').naturalWidth === 32")
     page.click("#again")
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no photo")
