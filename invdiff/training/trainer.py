@@ -70,7 +70,7 @@ class Trainer:
         team: Team | None = None,
         loop: Loop | None = None,
     ) -> None:
-        self.cooling, self.loop = False, loop if settings.walked else None
+        self.cooling, self.loop = False, loop
         self.team = team or Team()
         device = self.team.device(device)
         self.settings, self.folder, self.kind, self.seed = settings, make_folder(folder), kind, seed

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from invdiff.degradation import Degradation, KernelSpace
 from invdiff.errors import RecipeError
-from invdiff.guidance import Estimate, Guidance, Problem, Step
+from invdiff.guidance import Problem
 from invdiff.settings import Int, Settings
 
+from .beginning import Beginning
 from .coarse_to_fine import CoarseToFine, coarse_to_fine, photo_cost
 
 _DIFFERS = 0.025  # what parts of a photo cost more under one kernel than each under its own, where these differ
@@ -27,7 +28,7 @@ class KernelSearchSettings(Settings):
     another part too: the report says where they differ."""
 
 
-class KernelSearch(Guidance[KernelSearchSettings]):
+class KernelSearch(Beginning[KernelSearchSettings]):
     """Begins the loop with the best of several kernels, and stays with it: the prior's own, some from coarse to fine.
 
     The best is the one under which the photo costs least (:func:`photo_cost`). They fail on different photos: a learned
@@ -38,7 +39,6 @@ class KernelSearch(Guidance[KernelSearchSettings]):
     """
 
     Settings = KernelSearchSettings
-    estimates_parameters = True
     evaluations = 1  # for the prior's own kernel
 
     def unfit(self, degradation: Degradation) -> str | None:
@@ -74,9 +74,6 @@ class KernelSearch(Guidance[KernelSearchSettings]):
             percent = 100 * (float(together.min()) / alone - 1)
             said.append(f"the blur differs across the picture: one kernel for all explains it {percent:.0f} % worse")
         return kernels[together.argmin()], "; ".join(each for each in said if each)
-
-    def refine(self, step: Step) -> Estimate:
-        return Estimate(step.x0, step.theta if step.before is None else step.before)
 
 
 def _compared(costs: list[float], own: int) -> str:

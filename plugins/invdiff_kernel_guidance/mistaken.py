@@ -13,9 +13,11 @@ from torch import Tensor
 from invdiff.blur.deconvolution import with_mass_at
 from invdiff.degradation import Degradation, KernelSpace
 from invdiff.errors import RecipeError
-from invdiff.guidance import Estimate, Guidance, Problem, Step
+from invdiff.guidance import Problem
 from invdiff.seeds import content_of, stream
 from invdiff.settings import Float, Settings
+
+from .beginning import Beginning
 
 _COARSE = 5  # nodes a side of the fields that bend a kernel and weigh its parts
 _RINGING = 0.04  # of a kernel's largest value: what moving it by a part of a pixel leaves around it, at severity 1
@@ -41,7 +43,7 @@ class MistakenSettings(Settings):
     """Largest weight, at severity 1, of a second copy of it somewhere near."""
 
 
-class Mistaken(Guidance[MistakenSettings]):
+class Mistaken(Beginning[MistakenSettings]):
     """Begins the loop with the true kernel made wrong, and stays with it: bent, unevenly lit, too thin or too soft.
 
     Beside what a search finds in a small crop, which takes long and is often far off, training needs kernels that are
@@ -49,7 +51,6 @@ class Mistaken(Guidance[MistakenSettings]):
     """
 
     Settings = MistakenSettings
-    estimates_parameters = True
 
     def unfit(self, degradation: Degradation) -> str | None:
         return None if isinstance(degradation.parameters, KernelSpace) else "this operator's parameters are no kernel"
@@ -63,9 +64,6 @@ class Mistaken(Guidance[MistakenSettings]):
             chosen = theta is None or float(torch.rand((), generator=generator)) < self.settings.share
             found.append(self._wrong(kernel, generator) if chosen or theta is None else theta[i])
         return torch.stack(found)
-
-    def refine(self, step: Step) -> Estimate:
-        return Estimate(step.x0, step.theta if step.before is None else step.before)
 
     def _wrong(self, kernel: Tensor, generator: torch.Generator) -> Tensor:
         own = self.settings

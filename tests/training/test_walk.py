@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import safetensors.torch
 import torch
 
@@ -21,16 +22,6 @@ guidance:
   - {kind: mistaken}
   - {kind: diffpir, iterations: 3}
 sampler: {sigmas: [0.3, 0.1, 0.02], start: measurement, renewal: 1, temperature: 0}
-train:
-  walked: true
-  steps: 6
-  batch: 2
-  crop: 32
-  learning_rate: 2e-3
-  decay: none
-  precision: float32
-  log_every: 1
-  checkpoint_every: 100
 """
 
 
@@ -48,6 +39,19 @@ class Grey(invdiff.PriorNet):
         grey = torch.zeros_like(x_t)
         schedule, kind = self.spec.schedule, self.spec.prediction
         return invdiff.Output(schedule.target(kind, grey, schedule.to_eps(grey, x_t, t), t) + self.weight)
+
+
+@pytest.fixture
+def walking(training, tmp_path):
+    """Writes that recipe, changed, with the settings that the others train with."""
+
+    def write(old="", new=""):
+        path = tmp_path / "walked.yaml"
+        settings = training.read_text().partition("train:\n")[2]
+        path.write_text(RECIPE.replace(old, new) + "train:\n  walked: true\n" + settings)
+        return path
+
+    return write
 
 
 def generators(seed=0):
@@ -128,9 +132,8 @@ def test_a_picture_that_is_off_counts_the_same_in_each_kind_of_prediction():
         torch.testing.assert_close(total.double(), error / (1 / own + 0.1**2), rtol=1e-4, atol=0)
 
 
-def test_a_run_walks_and_goes_on_as_if_it_had_not_stopped(cli, photos, tmp_path):
-    path = tmp_path / "walked.yaml"
-    path.write_text(RECIPE)
+def test_a_run_walks_and_goes_on_as_if_it_had_not_stopped(cli, photos, walking, tmp_path):
+    path = walking()
 
     def train(folder, *more):
         done = cli("train", path, "--data", photos, "-o", tmp_path / folder, "--device", "cpu", *more)
@@ -146,13 +149,11 @@ def test_a_run_walks_and_goes_on_as_if_it_had_not_stopped(cli, photos, tmp_path)
     assert plain["model.network.beside.weight"].any()  # plain lessons show the measurement, too
 
 
-def test_a_loop_that_tells_the_prior_is_not_walked(refused, tmp_path):
-    path = tmp_path / "told.yaml"
-    path.write_text(RECIPE.replace("{sigmas", "{feedback: true, sigmas"))
+def test_a_loop_that_tells_the_prior_is_not_walked(refused, walking, tmp_path):
+    path = walking("{sigmas", "{feedback: true, sigmas")
     assert "sampler.feedback" in refused("train", path, "--data", tmp_path, "-o", tmp_path / "run")
 
 
-def test_a_loop_that_does_not_fit_is_refused(refused, tmp_path):
-    path = tmp_path / "unfit.yaml"
-    path.write_text(RECIPE.replace("start: measurement, ", ""))
+def test_a_loop_that_does_not_fit_is_refused(refused, walking, tmp_path):
+    path = walking("start: measurement, ")
     assert "sampler.sigmas" in refused("train", path, "--data", tmp_path, "-o", tmp_path / "run")
