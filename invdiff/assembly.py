@@ -21,11 +21,13 @@ from .errors import InvdiffError, MissingWeightsError, RecipeError, WeightsError
 from .fit import MisfitError, check_fit, check_guidance, check_sampler
 from .metrics.cost import Cost, cost
 from .metrics.limits import Limits
+from .metrics.lpips import LPIPS, SMALLEST
 from .pipeline import Instead, Pipeline, choose_device, tiled
 from .prior import PriorNet
 from .recipe.bundled import find_recipe
 from .recipe.recipe import Recipe, load_recipe
 from .recipe.source import Change
+from .training.teacher import Teacher
 from .training.trainer import WEIGHTS, Trainer
 from .training.walk import Loop
 
@@ -150,10 +152,12 @@ def build_trainer(
     device: str = "auto",
     validate: Path | None = None,
     board: Path | None = None,
+    lpips: Path | None = None,
 ) -> Trainer:
     """A training run of a recipe with a ``train`` section; ``data`` replaces its folders of photos.
 
-    ``validate`` is a folder of pictures to measure on while it learns, ``board`` one for TensorBoard.
+    ``validate`` is a folder of pictures to measure on while it learns, ``board`` one for TensorBoard, ``lpips`` one
+    with that distance's weights, for a loss that asks for it.
     """
     found = read(recipe, overrides, seed)
     if found.train is None:
@@ -184,6 +188,8 @@ def build_trainer(
         validate=validate,
         board=board,
         loop=_loop_of(found, prior, degradation) if found.train.walked else None,
+        teacher=_teacher_of(found, degradation),
+        lpips=_lpips_of(found, lpips),
     )
     if left:
         some = ", ".join(left[:4]) + (f" and {len(left) - 4} more" if len(left) > 4 else "")
@@ -200,6 +206,34 @@ def _loop_of(recipe: Recipe, prior: PriorNet, degradation: Degradation) -> Loop:
         check_sampler(prior, recipe.sampler)
         check_guidance(guidance, degradation)
     return Loop(guidance, recipe.sampler)
+
+
+def _teacher_of(recipe: Recipe, degradation: Degradation) -> Teacher | None:
+    """The prior that a training learns from, checked as the pupil is."""
+    if recipe.train is None or recipe.train.teacher is None or recipe.teacher is None:
+        return None
+    place = recipe.where("train.teacher.prior")
+    if recipe.teacher.component.weighted and recipe.teacher.weights is None:
+        raise WeightsError(f"{place}: names no weights, and a prior without any has nothing to teach")
+    prior = build_prior(recipe.teacher, registry())
+    try:
+        check_fit(prior, degradation)
+    except MisfitError as error:
+        raise RecipeError(f"{place}: {error.reason}") from None
+    return Teacher(prior, recipe.train.teacher.share)
+
+
+def _lpips_of(recipe: Recipe, folder: Path | None) -> LPIPS | None:
+    """The network that the perceptual loss measures by; None where no loss asks for one."""
+    if recipe.train is None or not recipe.train.losses.perceptual:
+        if folder is not None:
+            raise RecipeError(f"--lpips: {recipe.path} has no loss that asks for it (train.losses.perceptual)")
+        return None
+    if folder is None:
+        raise RecipeError(f"{recipe.where('train.losses.perceptual')}: needs weights: --lpips FOLDER")
+    if recipe.train.crop < SMALLEST:
+        raise RecipeError(f"{recipe.where('train.crop')}: LPIPS needs {SMALLEST} pixels at least")
+    return LPIPS(folder)
 
 
 def recipe_cost(recipe: str | os.PathLike[str], size: int, overrides: Sequence[str | Change] = ()) -> Cost:

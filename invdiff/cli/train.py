@@ -32,6 +32,7 @@ from .main import PLACE, Common, common_options, main, recipe_argument, say_json
 @click.option("-o", "--output", required=True, type=PLACE, help="Folder of the run.")
 @click.option("--data", multiple=True, type=PLACE, help="Folder of photos, or .tar of them; repeatable.")
 @click.option("--validate", type=PLACE, help="Folder of pictures to measure on while it learns.")
+@click.option("--lpips", type=PLACE, help="Folder with LPIPS weights, for a loss that asks for them.")
 @click.option("--tensorboard", type=PLACE, help="Folder for TensorBoard, with the numbers of log.jsonl.")
 @click.option("--resume", is_flag=True, help="Go on from the folder's checkpoint.")
 @click.option(
@@ -43,6 +44,7 @@ def train(
     output: Path,
     data: tuple[Path, ...],
     validate: Path | None,
+    lpips: Path | None,
     tensorboard: Path | None,
     resume: bool,
     cooldown: int | None,
@@ -57,7 +59,7 @@ def train(
     if cooldown is not None and not resume:
         raise InvdiffError("--cooldown ends a run that is there: it goes with --resume")
     change = (common.overrides, common.seed, common.device)
-    trainer = build_trainer(recipe, output, folders, *change, validate, tensorboard)
+    trainer = build_trainer(recipe, output, folders, *change, validate, tensorboard, lpips)
     quiet = common.quiet or not trainer.team.leads
     with alone_in(output) if trainer.team.leads else nullcontext():
         if resume:

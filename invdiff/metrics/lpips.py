@@ -16,7 +16,8 @@ from ..io.tensors import read_checkpoint, read_tensors
 # In torchvision's feature stacks: the convolutions, those tapped after their ReLU, those with a max pool before.
 _VGG = ((0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28), (2, 7, 14, 21, 28), (5, 10, 17, 24))
 _ALEX = ((0, 3, 6, 8, 10), (0, 3, 6, 8, 10), (3, 6))
-_SMALLEST = 32
+SMALLEST = 32
+"""Sides of the least images that have a distance, in pixels."""
 
 
 class LPIPS(nn.Module):
@@ -48,16 +49,19 @@ class LPIPS(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor, truth: Tensor) -> float:
         """Distance of two ``(3, H, W)`` images in [0, 1]; NaN below 32 pixels, where pools leave nothing."""
-        if min(x.shape[-2:]) < _SMALLEST:
+        if min(x.shape[-2:]) < SMALLEST:
             return math.nan
-        pairs = zip(self._features(x), self._features(truth), strict=True)
-        return sum(
-            float(F.conv2d((a - b).square(), self.get_buffer(f"head{i}")).mean()) for i, (a, b) in enumerate(pairs)
-        )
+        return float(self.distances(x[None], truth[None]))
+
+    def distances(self, x: Tensor, truth: Tensor) -> Tensor:
+        """Distances ``(B,)`` of images ``(B, 3, H, W)`` in [0, 1], of 32 pixels at least, with gradients."""
+        pairs = enumerate(zip(self._features(x), self._features(truth), strict=True))
+        layers = [F.conv2d((a - b).square(), self.get_buffer(f"head{i}")).mean((1, 2, 3)) for i, (a, b) in pairs]
+        return torch.stack(layers).sum(0)
 
     def _features(self, x: Tensor) -> list[Tensor]:
         convolutions, taps, pools = self.layers
-        x = ((2 * x.float() - 1 - self.get_buffer("shift")) / self.get_buffer("spread"))[None]
+        x = (2 * x.float() - 1 - self.get_buffer("shift")) / self.get_buffer("spread")
         found = []
         for i in convolutions:
             if i in pools:
@@ -66,7 +70,7 @@ class LPIPS(nn.Module):
             stride, padding = (4, 2) if weight.shape[-1] == 11 else (1, weight.shape[-1] // 2)
             x = F.conv2d(x, weight, self.get_buffer(f"bias{i}"), stride, padding).relu()
             if i in taps:
-                found.append(x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10))
+                found.append(x / (x.square().sum(1, keepdim=True) + 1e-20).sqrt())
         return found
 
 

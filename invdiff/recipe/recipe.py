@@ -55,6 +55,8 @@ class Recipe:
     sampler: SamplerSettings
     input: InputSettings
     train: TrainSettings | None
+    teacher: Part | None
+    """The prior that ``train.teacher`` names."""
     instead: InsteadSettings | None
     source: Source
 
@@ -126,6 +128,8 @@ def load_recipe(path: str | os.PathLike[str], registry: Registry, overrides: Seq
         rest = {name: value for name, value in block.items() if name != "kind"}
         return Part(component, source.validate(component.cls.Settings, rest, key), source.where(key))
 
+    train = None if skeleton.train is None else source.validate(TrainSettings, skeleton.train, ("train",))
+    teaching = ("train", "teacher", "prior")
     return Recipe(
         path=source.path,
         name=skeleton.name,
@@ -135,7 +139,8 @@ def load_recipe(path: str | os.PathLike[str], registry: Registry, overrides: Seq
         guidance=tuple(part("guidance", block, ("guidance", i)) for i, block in enumerate(skeleton.guidance)),
         sampler=source.validate(SamplerSettings, skeleton.sampler, ("sampler",)),
         input=source.validate(InputSettings, skeleton.input, ("input",)),
-        train=None if skeleton.train is None else source.validate(TrainSettings, skeleton.train, ("train",)),
+        train=train,
+        teacher=part("prior", train.teacher.prior, teaching) if train and train.teacher else None,
         instead=None if skeleton.instead is None else source.validate(InsteadSettings, skeleton.instead, ("instead",)),
         source=source,
     )

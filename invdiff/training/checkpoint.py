@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 
@@ -12,6 +13,7 @@ from torch.optim import Optimizer
 from ..errors import TrainingError
 from ..io.tensors import non_finite
 from .log import Losses
+from .settings import TrainSettings
 
 _ADAM = ("step", "exp_avg", "exp_avg_sq")  # what Adam keeps of a parameter
 _COUNTED = 2**24  # Adam counts steps in float32, and no further
@@ -87,6 +89,19 @@ def number(header: Mapping[str, str], name: str, least: float) -> float:
     if not least <= value < math.inf:
         raise TrainingError(f"'{name}' is {value}")
     return value
+
+
+def same_run(one: str | None, other: str) -> bool:
+    """Whether two identities say the same, in whatever order; what one does not say of the training is as by default:
+    a release may sort settings anew, and have more of them."""
+    plain = TrainSettings().model_dump(mode="json")
+    try:
+        both = [json.loads(identity or "") for identity in (one, other)]
+        for found in both:
+            found["train"] = {name: value for name, value in found["train"].items() if value != plain.get(name)}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return False
+    return bool(both[0] == both[1])
 
 
 def _refuse_other(name: str, value: Tensor, own: Tensor) -> None:

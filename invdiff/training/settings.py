@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -37,12 +37,23 @@ class ImageLosses(Settings):
     """Of the absolute difference of Fourier magnitudes of the estimated picture and the true one, in [0, 1]."""
     consistency: Weight = 0.0
     """Of the squared difference, in [0, 1], of what the operator makes of them, without noise, told its parameters."""
+    perceptual: Weight = 0.0
+    """Of the distance LPIPS-VGG of the estimated picture from the true one, for which ``--lpips`` names weights."""
 
     @model_validator(mode="after")
     def _something(self) -> ImageLosses:
         if not self.squared and not self.charbonnier:
             raise ValueError("losses: squared or charbonnier must count, the other terms leave the picture open")
         return self
+
+
+class TeacherSettings(Settings):
+    """Another prior, whose picture is learned beside the true one."""
+
+    prior: dict[str, Any]
+    """Its ``kind`` and settings. It is told the true parameters if it takes any."""
+    share: Annotated[Float, Field(gt=0, le=1)] = 0.5
+    """How much of what the squared error asks for is its picture; the rest is the truth."""
 
 
 class TrainSettings(Settings):
@@ -83,6 +94,9 @@ class TrainSettings(Settings):
     """What the loss of the picture is made of; by default the squared error alone."""
     parameter_weight: Weight = 1.0
     """Weight of the parameters' L1 error, summed over a kernel's pixels (Eq. 13)."""
+    teacher: TeacherSettings | None = None
+    """Another prior to learn from: one that is told the truth says what can be known of the picture, without the chance
+    that is in every single one."""
     told: Annotated[Float, Field(ge=0, le=1)] = 0.0
     """Share of the steps in which the prior restores with the true parameters in place of its own, so that it learns
     to trust good ones, which guidances may find. It estimates its own all the same. For priors that take any."""

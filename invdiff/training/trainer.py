@@ -26,16 +26,19 @@ from ..errors import ImageError, TrainingError, with_kind
 from ..io.atomic import make_folder, write_atomic
 from ..io.progress import Event, Tell, nobody
 from ..io.tensors import read_tensors
+from ..metrics.lpips import LPIPS
 from ..prior import PriorNet
 from ..seeds import Stream, stream
 from .board import Board
-from .checkpoint import adam_state, adam_tensors, alike, losses_so_far, number, refuse_non_finite
+from .checkpoint import adam_state, adam_tensors, alike, losses_so_far, number, refuse_non_finite, same_run
 from .crops import PhotoCrops, find_photos
 from .interrupts import interrupts_between_steps
+from .lesson import lesson
 from .log import Log, Losses
-from .loss import lesson, losses
+from .loss import losses
 from .precision import choose_bfloat16, choose_compiled
 from .settings import ImageLosses, TrainSettings, is_told, learning_rate
+from .teacher import Teacher
 from .team import Team
 from .validation import Validation
 from .walk import Loop, walk
@@ -69,16 +72,20 @@ class Trainer:
         board: Path | None = None,
         team: Team | None = None,
         loop: Loop | None = None,
+        teacher: Teacher | None = None,
+        lpips: LPIPS | None = None,
     ) -> None:
         self.cooling, self.loop = False, loop
         self.team = team or Team()
         device = self.team.device(device)
         self.settings, self.folder, self.kind, self.seed = settings, make_folder(folder), kind, seed
-        self.degradation, self.device, self.note = degradation, device, note
+        self.degradation, self.device, self.note = degradation, device, {**note}
         # Resuming with other settings would be another run, unless they change nothing that is learned.
         free = {"steps", "data", "workers", "log_every", "checkpoint_every", "validate_every", "cooldown", "accumulate"}
         if settings.losses != ImageLosses():
-            self.note = {**note, "losses": settings.losses.model_dump(mode="json")}
+            self.note |= {"losses": settings.losses.model_dump(mode="json")}
+        if settings.teacher is not None:
+            self.note |= {"teacher": settings.teacher.model_dump(mode="json")}
         self.identity = json.dumps({**note, "train": settings.model_dump(mode="json", exclude=free)})
         layout = torch.channels_last if settings.channels_last else torch.contiguous_format
         prior.prepare(degradation, stream(seed, Stream.TRAINING_PREPARATION))
@@ -86,6 +93,9 @@ class Trainer:
         self.ema = {name: value.detach().clone() for name, value in self.prior.state_dict().items()}
         self.optimizer = Adam(self.prior.parameters(), lr=settings.learning_rate, fused=device.type in _FUSED)
         self.model = self.team.joined(self.prior)
+        self.teacher, self.lpips = teacher, lpips if lpips is None else lpips.to(device)
+        if teacher is not None:
+            teacher.prior.to(device)
         if settings.batch % (self.team.size * settings.accumulate):
             shares = f"{self.team.size} processes with {settings.accumulate} parts each"
             raise TrainingError(f"train.batch: {settings.batch} does not divide by {shares}")
@@ -94,7 +104,7 @@ class Trainer:
         if settings.learns == "parameters" and (prior.spec.parameter_shape is None or self.team.size > 1):
             why = "this prior estimates none" if prior.spec.parameter_shape is None else "that is for one process"
             raise TrainingError(f"train.learns: parameters: {why}")
-        step = math.lcm(degradation.scale, prior.spec.multiple)
+        step = math.lcm(degradation.scale, prior.spec.multiple, teacher.prior.spec.multiple if teacher else 1)
         if settings.crop % step:
             raise TrainingError(f"train.crop: {settings.crop} must divide by {step} for this operator and prior")
         try:
@@ -195,7 +205,7 @@ class Trainer:
         if not self.checkpoint.exists():
             raise TrainingError(f"{self.checkpoint}: no checkpoint to resume from; leave --resume out to begin")
         tensors, header = read_tensors(self.checkpoint)
-        if not _same(header.get("identity"), self.identity):
+        if not same_run(header.get("identity"), self.identity):
             raise TrainingError(f"{self.checkpoint}: belongs to a run with other settings; use another folder")
         try:
             self._take_up(tensors, header)
@@ -334,7 +344,8 @@ class Trainer:
             if self.loop is not None:
                 given += walk(self.prior, self.degradation, self.loop, given, generators, bfloat16=bfloat16)
             with self.team.apart(self.model) if i < parts - 1 else contextlib.nullcontext():
-                found = losses(self.prior, self.model, self.degradation, given, settings, told=told, bfloat16=bfloat16)
+                asked = (self.prior, self.model, self.degradation, given, settings)
+                found = losses(*asked, told=told, bfloat16=bfloat16, teacher=self.teacher, lpips=self.lpips)
                 (found[0] / parts).backward()
             values += torch.stack([value.detach() for value in found]).float() / parts
         norm = torch.nn.utils.clip_grad_norm_(self.prior.parameters(), settings.clip)
@@ -368,19 +379,6 @@ class Trainer:
                     yield queue.pop(0).result().to(self.device)
             while queue:
                 yield queue.pop(0).result().to(self.device)
-
-
-def _same(one: str | None, other: str) -> bool:
-    """Whether two identities say the same, in whatever order; what one does not say of the training is as by default:
-    a release may sort settings anew, and have more of them."""
-    plain = TrainSettings().model_dump(mode="json")
-    try:
-        both = [json.loads(identity or "") for identity in (one, other)]
-        for found in both:
-            found["train"] = {name: value for name, value in found["train"].items() if value != plain.get(name)}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return False
-    return bool(both[0] == both[1])
 
 
 def _chunks(numbers: list[int], parts: int) -> list[list[int]]:

@@ -14,7 +14,7 @@ from ..degradation import Degradation, KernelSpace
 from ..guidance import Guidance, Problem
 from ..prior import Output, PriorNet
 from ..sampler import SamplerSettings, sample
-from .loss import Lesson
+from .lesson import Lesson
 
 _LEFT = 0.05  # on [0, 1]: what is wrong with the loop's pictures beside the noise that it names
 

@@ -11,10 +11,13 @@ import safetensors
 import torch
 
 import invdiff
-from invdiff.training.loss import lesson, losses
+from invdiff.metrics.lpips import LPIPS
+from invdiff.training.lesson import lesson
+from invdiff.training.loss import losses
 from invdiff.training.settings import ImageLosses, NoiseLevels, TrainSettings
 from invdiff.training.terms import charbonnier, consistency, fourier
 from invdiff_blindsr.operator import BlindSR, BlindSRSettings
+from lpips_stand_in import write_weights
 
 
 class Blur(invdiff.Degradation):
@@ -50,13 +53,13 @@ class Off(invdiff.PriorNet):
         return invdiff.Output(self.right + self.by)
 
 
-def image_loss(prior, operator=None, *, slopes=False, **terms):
+def image_loss(prior, operator=None, *, slopes=False, side=8, lpips=None, **terms):
     generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
-    x = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(9))
+    x = torch.rand(3, 3, side, side, generator=torch.Generator().manual_seed(9))
     operator = operator or Blur()
     given = lesson(prior, operator, x, NoiseLevels(), generators)
     prior.knows(given)
-    total, image, _ = losses(prior, prior, operator, given, TrainSettings(losses=ImageLosses(**terms)))
+    total, image, _ = losses(prior, prior, operator, given, TrainSettings(losses=ImageLosses(**terms)), lpips=lpips)
     assert torch.equal(total, image)
     return image.detach() if not slopes else image, given
 
@@ -135,6 +138,44 @@ def test_gradients_are_finite(kind, by):
     flat = torch.zeros(1, 3, 8, 8, requires_grad=True)  # magnitudes of nothing
     (slope,) = torch.autograd.grad(fourier(flat, torch.zeros(1, 3, 8, 8)).sum(), flat)
     assert bool(slope.isfinite().all())
+
+
+@pytest.mark.parametrize("kind", ["eps", "x0", "v"])
+def test_perceptual_is_the_metric(kind, tmp_path):
+    """The distance that is measured, of the pictures that the answers stand for; flat where they are right."""
+    write_weights(tmp_path, "vgg")
+    lpips = LPIPS(tmp_path)
+    one, given = image_loss(Off(kind, 0.2), side=32)
+    both, _ = image_loss(Off(kind, 0.2), side=32, lpips=lpips, perceptual=2.0)
+    abar = torch.cumprod(1 - torch.linspace(1e-4, 2e-2, 1000, dtype=torch.float64), 0)[given.t]
+    off = 0.1 * {"eps": -((1 - abar) / abar).sqrt(), "x0": torch.ones(3), "v": -(1 - abar).sqrt()}[kind]
+    truth = (given.clean + 1) / 2
+    moved = truth + off.float().view(-1, 1, 1, 1)
+    counts = abar if kind == "eps" else torch.ones(3)
+    by_hand = sum(float(c) * lpips(a, b) for a, b, c in zip(moved, truth, counts, strict=True)) / 3
+    assert float(both - one) == pytest.approx(2 * by_hand, rel=0.02)
+    right = Off(kind, 0.0)
+    value, _ = image_loss(right, side=32, slopes=True, lpips=lpips, perceptual=2.0)
+    (slope,) = torch.autograd.grad(value, right.by)
+    assert bool(slope.isfinite())
+    assert abs(float(slope)) < 0.1
+
+
+def test_perceptual_goes_with_weights(train, refused, training, photos, tmp_path):
+    asked = ["--set", "train.losses.perceptual=1"]
+    command = ["train", training, "-o", tmp_path / "a", "--data", photos]
+    assert "train.losses.perceptual: needs weights: --lpips FOLDER" in refused(*command, *asked)
+    assert "vgg16_features" in refused(*command, *asked, "--lpips", tmp_path)
+    write_weights(tmp_path, "vgg")
+    assert "no loss that asks for it" in refused(*command, "--lpips", tmp_path)
+    small = ["--set", "train.crop=16"]
+    assert "train.crop: LPIPS needs 32 pixels" in refused(*command, *asked, *small, "--lpips", tmp_path)
+    assert not (tmp_path / "a").exists()
+    done = train("b", *asked, "--lpips", tmp_path, steps=2, crop=32)
+    assert done.code == 0, done.err
+    assert train("c", steps=2, crop=32).code == 0
+    first = [json.loads((tmp_path / name / "log.jsonl").read_text().splitlines()[0]) for name in ("b", "c")]
+    assert first[0]["image_loss"] > first[1]["image_loss"]
 
 
 def test_a_constant_that_is_noise_predicted_counts_no_more_near_pure_noise():

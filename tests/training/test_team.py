@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 from invdiff.training.crops import PhotoCrops
-from invdiff.training.loss import lesson
+from invdiff.training.lesson import lesson
 from invdiff.training.settings import NoiseLevels
 
 STEPS = 20

@@ -18,7 +18,8 @@ import invdiff
 from invdiff.assembly import build_trainer
 from invdiff.errors import TrainingError
 from invdiff.prior import from_denoiser
-from invdiff.training.loss import draw_times, lesson, losses
+from invdiff.training.lesson import draw_times, lesson
+from invdiff.training.loss import losses
 from invdiff.training.settings import NoiseLevels, TrainSettings, is_told, learning_rate
 from invdiff.training.trainer import Trainer
 

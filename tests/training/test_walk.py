@@ -8,7 +8,8 @@ import torch
 
 import invdiff
 from invdiff.sampler import SamplerSettings
-from invdiff.training.loss import lesson, losses
+from invdiff.training.lesson import lesson
+from invdiff.training.loss import losses
 from invdiff.training.settings import NoiseLevels, TrainSettings
 from invdiff.training.walk import Loop, walk
 from invdiff_motion.operator import Motion, MotionSettings

@@ -7,7 +7,8 @@ import torch
 import invdiff
 from invdiff.components.weights import save_prior
 from invdiff.io.pictures import sample_photo
-from invdiff.training.loss import lesson, losses
+from invdiff.training.lesson import lesson
+from invdiff.training.loss import losses
 from invdiff.training.settings import TrainSettings
 from invdiff_blindsr.kernels import gaussian
 from invdiff_blindsr.operator import BlindSR, BlindSRSettings

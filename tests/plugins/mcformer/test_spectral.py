@@ -8,7 +8,8 @@ from pydantic import ValidationError
 import invdiff
 from invdiff.blur.convolution import blur
 from invdiff.components.weights import save_prior
-from invdiff.training.loss import lesson, losses
+from invdiff.training.lesson import lesson
+from invdiff.training.loss import losses
 from invdiff.training.settings import TrainSettings
 from invdiff_mcformer.network import MCFormer
 from invdiff_mcformer.prior import MCFormerPrior
