@@ -14,11 +14,13 @@ import torch
 from .components.build import build, build_prior, build_untrained_prior
 from .components.discovery import registry
 from .components.hub import weights_of
+from .components.registry import Part
 from .components.weights import find_weights, take_over
 from .components.weights import load_prior as read_prior
 from .degradation import Degradation
 from .errors import InvdiffError, MissingWeightsError, RecipeError, WeightsError
 from .fit import MisfitError, check_fit, check_guidance, check_sampler
+from .guidance import Guidance
 from .metrics.cost import Cost, cost
 from .metrics.limits import Limits
 from .metrics.lpips import LPIPS, SMALLEST
@@ -68,15 +70,20 @@ def assemble(recipe: Recipe, device: str = "auto", *, choose: bool = True) -> Pi
         raise WeightsError(f"{part.where}: names no weights; {_training_of(recipe, folder)}, {then}")
     degradation = build(recipe.degradation)
     prior = _prior_of(recipe)
+    guidance = [build(guide) for guide in recipe.guidance]
     with _placed(recipe):
         return Pipeline(
             degradation,
             prior,
-            [build(guide) for guide in recipe.guidance],
+            guidance,
             recipe.sampler,
             seed=recipe.seed,
             device=device,
-            identity={**recipe.resolved(), "prior": _identity_of(recipe, prior)},
+            identity={
+                **recipe.resolved(),
+                "prior": _identity_of(recipe, prior),
+                "guidance": [_identity_of_guidance(*each) for each in zip(recipe.guidance, guidance, strict=True)],
+            },
             instead=_instead_of(recipe, device) if choose else None,
         )
 
@@ -132,6 +139,12 @@ def _identity_of(recipe: Recipe, prior: PriorNet) -> dict[str, Any]:
         return identity
     content = hashlib.sha256(find_weights(weights, registry()).read_bytes()).hexdigest()
     return {**identity, "weights": weights, "weights_sha256": content}
+
+
+def _identity_of_guidance(part: Part, guide: Guidance[Any]) -> dict[str, Any]:
+    """A guidance's own settings, and its weights by content, if it has any."""
+    identity = {"kind": part.component.kind, **part.settings.model_dump(mode="json")}
+    return identity if guide.weights_sha256 is None else {**identity, "weights_sha256": guide.weights_sha256}
 
 
 @contextmanager

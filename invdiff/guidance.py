@@ -166,6 +166,8 @@ class Guidance(Configured[S], ABC):
     estimates_parameters: bool = False
     """Whether it is there to improve the parameters: it is left out where the true ones are given."""
 
+    weights_sha256: str | None = None
+    """Of the file with its weights, where its settings name any: results follow from that as well."""
     evaluations: int = 0
     """How often ``begin`` asks the prior."""
     evaluations_each: int = 0

@@ -17,8 +17,8 @@ def build(part: Part) -> Any:
     """The part's component; a constructor's failure is a :class:`PluginError` that says where it was asked for."""
     try:
         return part.component.build(part.settings)
-    except PluginError as error:
-        raise PluginError(f"{part.where}: {error}") from error.__cause__
+    except (PluginError, WeightsError) as error:
+        raise type(error)(f"{part.where}: {error}") from error.__cause__
 
 
 def build_weighted_prior(part: Part, registry: Registry) -> PriorNet:

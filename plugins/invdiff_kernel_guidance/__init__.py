@@ -6,6 +6,7 @@ from invdiff.hookspecs import Register, hookimpl
 @hookimpl
 def register_guidances(register: Register) -> None:
     from .guidance import KernelAware
+    from .kernel_network import KernelNetwork
     from .kernel_search import KernelSearch
     from .kernel_update import KernelUpdate
     from .mistaken import Mistaken
@@ -16,6 +17,11 @@ def register_guidances(register: Register) -> None:
         KernelAware,
         summary="gradient of the residual to the measurement, through the whole prior",
         reference="Li et al., BlindDiff (2024), Eqs. 11-12 and Algorithm 2, line 6",
+    )
+    register(
+        "kernel_network",
+        KernelNetwork,
+        summary="a small network puts the kernel right, from what photo and image say of it",
     )
     register(
         "kernel_search",

@@ -168,9 +168,11 @@ def centred(kernel: Tensor, x0: Tensor, anchor: Tensor, floor: float = 0.0) -> t
     the kernel alone, so that the picture follows when it is next solved for: results were nearer the truth than with
     the image moved as well.
     """
-    middle = centre_of_mass(anchor)
-    moves = (middle - centre_of_mass(kernel)).round().int().tolist()
-    kernels = torch.stack([shifted(k, *m) for k, m in zip(kernel, moves, strict=True)])
-    images = [shifted(x, -m[0], -m[1], replicate=True) for x, m in zip(x0, moves, strict=True)]
-    each = zip(kernels / kernels.sum((-2, -1), keepdim=True), middle, strict=True)
-    return torch.cat([with_mass_at(one[None], at, floor) for one, at in each]), torch.stack(images)
+    kernels, images = [], []
+    for one, x, believed in zip(kernel.split(1), x0, anchor.split(1), strict=True):  # a batch would round otherwise
+        middle = centre_of_mass(believed)
+        ((rows, cols),) = (middle - centre_of_mass(one)).round().int().tolist()
+        moved = shifted(one, rows, cols)
+        kernels.append(with_mass_at(moved / moved.sum((-2, -1), keepdim=True), middle, floor))
+        images.append(shifted(x, -rows, -cols, replicate=True))
+    return torch.cat(kernels), torch.stack(images)

@@ -55,7 +55,18 @@ ROOMS = {
     "recipe": ("YAML to validated settings", {"components", "errors", "sampler", "settings", "training"}),
     "assembly": (
         "from a recipe to a pipeline, a trainer, a cost",
-        {"components", "degradation", "errors", "fit", "metrics", "pipeline", "prior", "recipe", "training"},
+        {
+            "components",
+            "degradation",
+            "errors",
+            "fit",
+            "guidance",
+            "metrics",
+            "pipeline",
+            "prior",
+            "recipe",
+            "training",
+        },
     ),
     "hub": (
         "priors and recipes on a model hub",

@@ -9,7 +9,7 @@ from invdiff.blur.deconvolution import centre_of_mass
 from invdiff.errors import RecipeError
 from invdiff.guidance import Problem, Step
 from invdiff.metrics.kernel import mnc
-from invdiff.testing import check_guidance
+from invdiff.testing import check_component
 from invdiff.testing.subjects import ToyPrior
 from invdiff_kernel_guidance.mistaken import Mistaken, MistakenSettings
 from invdiff_motion.hand import Hand
@@ -27,7 +27,9 @@ def begun(severity, photos=12, only=slice(None)):
 
 
 def test_conformance():
-    check_guidance(Mistaken(MistakenSettings()))
+    """But for explaining the photo no worse than before: its kernels are wrong on purpose, by what is drawn."""
+    failed = [o.check for o in check_component(Mistaken(MistakenSettings())) if o.status == "failed"]
+    assert failed in ([], ["agreement_with_the_measurement"])
 
 
 def test_not_severe_is_right():
