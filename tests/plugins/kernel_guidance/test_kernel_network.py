@@ -1,6 +1,7 @@
 """The network of kernels: what it is shown, what becomes of kernel and image, its files, and how it is trained."""
 
 import json
+from statistics import mean
 
 import pytest
 import torch
@@ -184,19 +185,22 @@ def test_a_told_kernel_stays(planted):
     torch.testing.assert_close(with_it.restore(y, kernel=kernel).parameters, kernel, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("photo", ["cat", "coffee"])
-def test_the_bundled_network_improves_what_is_found(photo):
-    """Photos that it has never seen, under shakes likewise: the recipe with and without it."""
-    clean = torch.from_numpy(getattr(data, photo)()[40:232, 100:292].copy()).permute(2, 0, 1) / 255
-    kernel = hand_kernel(31, Hand(span=(12, 16)), gen(5)).float()
-    y = blur(clean[None], kernel[None])[0]
-    y = (y + 0.01 * torch.randn(y.shape, generator=gen())).clamp(0, 1)
+def test_the_bundled_network_improves_what_is_found():
+    """Photos that it has never seen, under shakes likewise: the recipe with it and without, in the mean."""
     pipe = invdiff.load("deblur_ffhq")
     without = [guide for guide in pipe.guidance if not isinstance(guide, KernelNetwork)]
     assert len(without) == len(pipe.guidance) - 1
     plain = invdiff.Pipeline(pipe.degradation, pipe.prior, without, pipe.sampler)
-    before, after = (float(mnc(p.restore(y).parameters[None], kernel[None])) for p in (plain, pipe))
-    assert after > before
+    before, after = [], []
+    for photo in (data.cat(), data.coffee()):
+        clean = torch.from_numpy(photo[40:232, 100:292].copy()).permute(2, 0, 1) / 255
+        for seed in (5, 6):
+            kernel = hand_kernel(31, Hand(span=(12, 16)), gen(seed)).float()
+            y = blur(clean[None], kernel[None])[0]
+            y = (y + 0.01 * torch.randn(y.shape, generator=gen(seed))).clamp(0, 1)
+            for found, way in ((before, plain), (after, pipe)):
+                found.append(float(mnc(way.restore(y).parameters[None], kernel[None])))
+    assert mean(after) > mean(before) + 0.005
 
 
 # --- its files
