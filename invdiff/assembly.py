@@ -14,7 +14,6 @@ import torch
 from .components.build import build, build_prior, build_untrained_prior
 from .components.discovery import registry
 from .components.hub import weights_of
-from .components.registry import Part
 from .components.weights import find_weights, take_over
 from .components.weights import load_prior as read_prior
 from .degradation import Degradation
@@ -71,6 +70,7 @@ def assemble(recipe: Recipe, device: str = "auto", *, choose: bool = True) -> Pi
     degradation = build(recipe.degradation)
     prior = _prior_of(recipe)
     guidance = [build(guide) for guide in recipe.guidance]
+    resolved = recipe.resolved()
     with _placed(recipe):
         return Pipeline(
             degradation,
@@ -80,9 +80,9 @@ def assemble(recipe: Recipe, device: str = "auto", *, choose: bool = True) -> Pi
             seed=recipe.seed,
             device=device,
             identity={
-                **recipe.resolved(),
+                **resolved,
                 "prior": _identity_of(recipe, prior),
-                "guidance": [_identity_of_guidance(*each) for each in zip(recipe.guidance, guidance, strict=True)],
+                "guidance": [_with_weights(*each) for each in zip(resolved["guidance"], guidance, strict=True)],
             },
             instead=_instead_of(recipe, device) if choose else None,
         )
@@ -141,9 +141,8 @@ def _identity_of(recipe: Recipe, prior: PriorNet) -> dict[str, Any]:
     return {**identity, "weights": weights, "weights_sha256": content}
 
 
-def _identity_of_guidance(part: Part, guide: Guidance[Any]) -> dict[str, Any]:
-    """A guidance's own settings, and its weights by content, if it has any."""
-    identity = {"kind": part.component.kind, **part.settings.model_dump(mode="json")}
+def _with_weights(identity: dict[str, Any], guide: Guidance[Any]) -> dict[str, Any]:
+    """A guidance's settings, and its weights by content, if it has any."""
     return identity if guide.weights_sha256 is None else {**identity, "weights_sha256": guide.weights_sha256}
 
 

@@ -34,7 +34,7 @@ def save_prior(prior: PriorNet, kind: str, path: Path, *, dtype: torch.dtype = t
     tensors = {
         name: (t.to(dtype) if name in learned else t).contiguous().cpu() for name, t in prior.state_dict().items()
     }
-    _refuse_non_finite(path, tensors, f"would hold numbers that are not finite in {str(dtype).removeprefix('torch.')}")
+    refuse_non_finite(path, tensors, f"would hold numbers that are not finite in {str(dtype).removeprefix('torch.')}")
     settings = prior.settings.model_dump(mode="json", exclude={"weights"})
     header = {"format": FORMAT, "kind": kind, "settings": json.dumps(settings), "note": json.dumps(note)}
     write_atomic(path, encode(tensors, header))
@@ -55,13 +55,17 @@ def bundled(registry: Registry) -> dict[str, Path]:
 
 def find_weights(name: str, registry: Registry) -> Path:
     """A path that exists, or bundled weights of that name."""
+    return find_among(name, bundled(registry))
+
+
+def find_among(name: str, known: Mapping[str, Path]) -> Path:
+    """A path that exists, or the one that is known by that name; :class:`WeightsError` for neither."""
     try:
         path = Path(name).expanduser()
         if path.is_file():
             return path
     except (OSError, RuntimeError, ValueError) as error:  # a name too long, no such user
         raise WeightsError(f"weights '{name}': {reason(error)}") from None
-    known = bundled(registry)
     if name in known:
         return known[name]
     raise MissingWeightsError(
@@ -99,7 +103,7 @@ def load_prior(
                 f"{path}: was trained with {name} = {trained}, the recipe asks for {value}: "
                 "leave it out, or name other weights"
             )
-    _refuse_non_finite(path, tensors)
+    refuse_non_finite(path, tensors)
     prior: PriorNet = component.build(settings)
     try:
         prior.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
@@ -108,7 +112,7 @@ def load_prior(
     return prior.eval().requires_grad_(False)
 
 
-def _refuse_non_finite(
+def refuse_non_finite(
     path: Path, tensors: Mapping[str, Tensor], what: str = "holds numbers that are not finite"
 ) -> None:
     """Weights of NaN or infinity would make a picture of nothing, and nobody would be told."""
@@ -123,7 +127,7 @@ def take_over(prior: PriorNet, weights: str | os.PathLike[str], registry: Regist
     """
     path = find_weights(os.fspath(weights), registry)
     tensors, header = read_tensors(path)
-    _refuse_non_finite(path, tensors)
+    refuse_non_finite(path, tensors)
     kinds = [c.kind for c in registry.rows() if c.role == "prior" and isinstance(prior, c.cls)]
     if header.get("kind") not in kinds:
         raise WeightsError(f"{path}: weights of a '{header.get('kind', 'unknown')}', and this prior is a {kinds[0]}")

@@ -13,17 +13,20 @@ from pydantic import Field, ValidationError, field_validator
 from safetensors.torch import save as encode
 from torch import Tensor, nn
 
-from invdiff.degradation import Degradation, KernelSpace
-from invdiff.errors import MissingWeightsError, RecipeError, WeightsError, one_line
+from invdiff.components.weights import find_among, refuse_non_finite
+from invdiff.degradation import Degradation
+from invdiff.errors import RecipeError, WeightsError, one_line
 from invdiff.guidance import Estimate, Guidance, Step
 from invdiff.io.atomic import write_atomic
 from invdiff.io.plain import parse_json
-from invdiff.io.tensors import non_finite, read_tensors
+from invdiff.io.tensors import read_tensors
 from invdiff.settings import Float, Int, Settings, in_order
 
 from .evidence import KERNELS, least_squares_kernels
+from .kernel_search import without_blur
 from .kernel_update import centred
 
+_BUNDLED = Path(__file__).parent / "weights"
 FORMAT = "invdiff-kernel-network/1"
 _FURTHEST = 3.0  # times a kernel's largest value: noise in the evidence beyond it says no more
 _SHARPNESS = 8.0  # of the bend at nothing: kernels have no values below it
@@ -79,8 +82,7 @@ class _Block(nn.Module):
 def save_network(network: KernelNet, path: Path, note: Any = None) -> None:
     """Write it in float16, atomically; ``note`` is any JSON. :class:`WeightsError` for weights that are not finite."""
     tensors = {name: tensor.half().contiguous().cpu() for name, tensor in network.state_dict().items()}
-    if (name := non_finite(tensors)) is not None:
-        raise WeightsError(f"{path}: '{name}' would hold numbers that are not finite in float16")
+    refuse_non_finite(path, tensors, "would hold numbers that are not finite in float16")
     header = {"format": FORMAT, "shape": network.shape.model_dump_json(), "note": json.dumps(note)}
     write_atomic(path, encode(tensors, header))
 
@@ -94,8 +96,7 @@ def load_network(path: Path) -> KernelNet:
         shape = Shape.model_validate(parse_json(header["shape"]))
     except (ValidationError, ValueError, KeyError) as error:
         raise WeightsError(f"{path}: its shape is not understood ({one_line(error)[:200]})") from None
-    if (name := non_finite(tensors)) is not None:
-        raise WeightsError(f"{path}: '{name}' holds numbers that are not finite")
+    refuse_non_finite(path, tensors)
     with torch.device("meta"):  # a file that claims a giant network gets no memory for it
         network = KernelNet(shape)
     try:
@@ -135,13 +136,12 @@ class KernelNetwork(Guidance[KernelNetworkSettings]):
 
     def __init__(self, settings: KernelNetworkSettings | None = None) -> None:
         super().__init__(settings)
-        path = _find(self.settings.weights)
+        path = find_among(self.settings.weights, {file.stem: file for file in sorted(_BUNDLED.glob("*.safetensors"))})
         self.network = load_network(path)
         self.weights_sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
 
     def unfit(self, degradation: Degradation) -> str | None:
-        blurs = isinstance(degradation.parameters, KernelSpace) and degradation.scale == 1
-        return None if blurs else "it is for operators that blur with a kernel at full resolution"
+        return without_blur(degradation)
 
     def refine(self, step: Step) -> Estimate:
         if step.theta is None:
@@ -159,16 +159,3 @@ class KernelNetwork(Guidance[KernelNetworkSettings]):
     def _better(self, y: Tensor, x: Tensor, kernel: Tensor) -> Tensor:
         found: Tensor = self.network(kernel[None], least_squares_kernels(y, x, kernel.shape[-1])[None])
         return found[0]
-
-
-def _find(weights: str) -> Path:
-    """A file, or one that lies beside this code."""
-    bundled = Path(__file__).parent / "weights"
-    named = bundled / f"{weights}.safetensors"
-    if weights.isidentifier() and named.is_file():
-        return named
-    path = Path(weights).expanduser()
-    if not path.is_file():
-        names = ", ".join(sorted(file.stem for file in bundled.glob("*.safetensors"))) or "none"
-        raise MissingWeightsError(f"no weights '{weights}': no such file, and bundled are {names}")
-    return path

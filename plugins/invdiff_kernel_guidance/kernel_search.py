@@ -42,8 +42,7 @@ class KernelSearch(Beginning[KernelSearchSettings]):
     evaluations = 1  # for the prior's own kernel
 
     def unfit(self, degradation: Degradation) -> str | None:
-        blurs = isinstance(degradation.parameters, KernelSpace) and degradation.scale == 1
-        return None if blurs else "it is for operators that blur with a kernel at full resolution"
+        return without_blur(degradation)
 
     def begin(self, problem: Problem, theta: Tensor | None) -> Tensor | None:
         chosen = []
@@ -74,6 +73,12 @@ class KernelSearch(Beginning[KernelSearchSettings]):
             percent = 100 * (float(together.min()) / alone - 1)
             said.append(f"the blur differs across the picture: one kernel for all explains it {percent:.0f} % worse")
         return kernels[together.argmin()], "; ".join(each for each in said if each)
+
+
+def without_blur(degradation: Degradation) -> str | None:
+    """Why an operator is none that blurs with a kernel at full resolution; None where it is one."""
+    blurs = isinstance(degradation.parameters, KernelSpace) and degradation.scale == 1
+    return None if blurs else "it is for operators that blur with a kernel at full resolution"
 
 
 def _compared(costs: list[float], own: int) -> str:

@@ -6,7 +6,8 @@
 Gathering: photos are cropped and shaken, with noise or JPEG in some of them, and restored by the recipe; at the noise
 levels where the network is to act, the kernel so far and the evidence are kept, beside the true kernel. Files of 25
 photos each; what is there already is left as it is, so gathering goes on where it stopped, and several processes share
-it (``--share 0/2``). Training reads all files, keeps some photos aside, and writes ``kernels.safetensors``.
+it (``--share 0/2``). With ``--network`` one that has learned acts already, so that the next sees what it leaves.
+Training reads all files, keeps some photos aside, and writes ``kernels.safetensors``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from safetensors.torch import save as encode
 from torch import Tensor
 
 import invdiff
+from invdiff.blur.deconvolution import shifted
+from invdiff.errors import InvdiffError, TrainingError, printable
 from invdiff.guidance import Estimate, Guidance, Step
 from invdiff.io.atomic import make_folder, write_atomic
 from invdiff.io.decoding import list_pictures, load
@@ -38,6 +41,7 @@ _ACTS = (0.0, 0.1)  # noise levels at which the network acts while it gathers
 _LEARNED = 0.15  # noise level from which on a step is a lesson
 _SHAKES = ("degradation.intensity=[0.2, 0.8]", "degradation.hand={share: 0.6, span: [7, 26]}")
 _ASIDE = 3  # files of each folder that are measured and not learned from: the first
+_TRIES = 1000  # photos drawn before one is large enough
 _WITHIN = 6  # pixels: the true kernel may lie so far from where the estimate has it
 _BATCH, _RATE, _WARMUP, _EVERY = 32, 1e-3, 50, 200
 
@@ -87,24 +91,27 @@ def _sample(pipe: invdiff.Pipeline, watcher: Watcher, paths: list[Path], number:
         return float(torch.rand((), generator=generator))
 
     side = _SIDES[below(len(_SIDES))]
-    while True:
+    for _ in range(_TRIES):
         clean = load(paths[below(len(paths))]).shown()
         if len(clean) == 3 and min(clean.shape[1:]) >= side:
             break
+    else:
+        raise TrainingError(f"no photo in colour of {side} pixels or more among {_TRIES} that were drawn")
     top, left = (below(n - side + 1) for n in clean.shape[1:])
     clean = clean[:, top : top + side, left : left + side]
     clean = clean.flip(-1) if below(2) else clean
     kernel = pipe.degradation.sample_parameters(1, generator)
     kind, noise = uniform(), 0.01
+    compressed = 0.3 <= kind < 0.55
     if kind < 0.3:
         noise = 0.04 * uniform()
-    elif kind < 0.55:
+    elif compressed:
         noise = 0.01 * uniform()
     y = pipe.degradation.apply(clean[None], kernel)[0]
     y = (y + noise * torch.randn(y.shape, generator=generator)).clamp(0, 1)
     pixels = Image.fromarray((255 * y).round().to(torch.uint8).permute(1, 2, 0).numpy())
     watcher.seen = []
-    pipe.restore(_compressed(pixels, 50 + below(46)) if 0.3 <= kind < 0.55 else pixels)
+    pipe.restore(_compressed(pixels, 50 + below(46)) if compressed else pixels)
     return torch.stack(watcher.seen), kernel[0]
 
 
@@ -150,6 +157,8 @@ def train(folders: list[Path], output: Path, steps: int, seed: int = 0) -> None:
 
 def _lessons(files: list[Path]) -> tuple[Tensor, Tensor]:
     """What every step of every photo shows, and the true kernel where that step has it."""
+    if not files:
+        raise TrainingError(f"too few files gathered: {_ASIDE} of each folder are kept aside, others learned from")
     parts = [read_tensors(file)[0] for file in files]
     photos = [each for part in parts for each in zip(part["seen"].float(), part["true"].float(), strict=True)]
     wanted = [_where(true, step[0]) for seen, true in photos for step in seen]
@@ -165,9 +174,7 @@ def _turned(x: Tensor, turn: int) -> Tensor:
 def _where(kernel: Tensor, estimate: Tensor) -> Tensor:
     """The true kernel, moved by whole pixels to where an estimate has it: where it lies is the picture's to say."""
     moves = [(rows, cols) for rows in range(-_WITHIN, _WITHIN + 1) for cols in range(-_WITHIN, _WITHIN + 1)]
-    framed = F.pad(kernel, (_WITHIN,) * 4)
-    inner = (..., slice(_WITHIN, -_WITHIN), slice(_WITHIN, -_WITHIN))
-    places = torch.stack([framed.roll(move, (0, 1))[inner] for move in moves])
+    places = torch.stack([shifted(kernel, *move) for move in moves])
     return places[(places * estimate).sum((1, 2)).argmax()]
 
 
@@ -185,18 +192,27 @@ def main() -> None:
     gathering.add_argument("--data", action="append", required=True, type=Path, help="folder of photos; repeatable")
     gathering.add_argument("--photos", type=int, default=4000)
     gathering.add_argument("--network", default="", help="weights of a network that is to act already")
-    gathering.add_argument("--share", default="0/1", help="this process's share, such as 0/2 and 1/2")
+    gathering.add_argument("--share", type=_share, default=(0, 1), help="this process's share, such as 0/2 and 1/2")
     training = tasks.add_parser("train")
     training.add_argument("gathered", nargs="+", type=Path, help="folders")
     training.add_argument("--steps", type=int, default=6000)
     for task in (gathering, training):
         task.add_argument("-o", "--output", required=True, type=Path)
     given = parser.parse_args()
-    if given.task == "train":
-        train(given.gathered, given.output, given.steps)
-    else:
-        own, _, of = given.share.partition("/")
-        gather(given.recipe, given.data, given.output, given.photos, (int(own), int(of)), given.network)
+    try:
+        if given.task == "train":
+            train(given.gathered, given.output, given.steps)
+        else:
+            gather(given.recipe, given.data, given.output, given.photos, given.share, given.network)
+    except InvdiffError as error:
+        parser.exit(2, f"error: {printable(str(error))}\n")
+
+
+def _share(text: str) -> tuple[int, int]:
+    own, _, of = text.partition("/")
+    if not 0 <= int(own) < int(of):
+        raise ValueError(text)
+    return int(own), int(of)
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ def test_kernel_and_image_move_together(planted):
 
 
 def test_faint_values_are_nothing(planted):
-    haze = 0.9 * shake() / 1 + 0.1 / SIDE**2
+    haze = 0.9 * shake() + 0.1 / SIDE**2
     guide = planted(lambda kernel, evidence: haze.expand_as(kernel), floor=0.1)
     found = guide.refine(step(torch.rand(1, 3, 40, 40), torch.rand(1, 3, 40, 40), shake()[None]))
     assert float((found.theta == 0).float().mean()) > 0.3
@@ -294,3 +294,13 @@ def test_gathering_and_training(tmp_path, monkeypatch, capsys):
     learning.main()
     assert "step 3/3" in capsys.readouterr().out
     assert load_network(out / "kernels.safetensors").shape == Shape()
+    for wrong, said in (
+        (["gather", "deblur_tv", "--data", str(out), "-o", str(out / "a")], "no pictures in this folder"),
+        (["train", str(photos), "-o", str(out / "a")], "error: too few files gathered"),
+        ([*command[1:], "--share", "2/2"], "argument --share: invalid"),
+    ):
+        monkeypatch.setattr("sys.argv", ["learning", *wrong])
+        with pytest.raises(SystemExit) as stopped:
+            learning.main()
+        assert stopped.value.code == 2
+        assert said in capsys.readouterr().err
