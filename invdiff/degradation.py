@@ -19,6 +19,8 @@ class ParameterSpace(ABC):
     """Where theta lives. ``shape`` is that of one image's parameters, without the batch."""
 
     shape: tuple[int, ...]
+    of_blur: bool = False
+    """Whether they say how light is spread: that is the same for a dark photo and a bright one."""
 
     @abstractmethod
     def project(self, theta: Tensor) -> Tensor:
@@ -36,6 +38,7 @@ class KernelSpace(ParameterSpace):
     """Blur kernels: ``K x K`` numbers, none negative, that sum to one (a simplex)."""
 
     size: int
+    of_blur = True
 
     @property
     def shape(self) -> tuple[int, ...]:  # type: ignore[override]
@@ -85,6 +88,28 @@ class DegradationSettings(Settings):
     @classmethod
     def _noise_ordered(cls, value: float | tuple[float, float]) -> float | tuple[float, float]:
         return in_order(value, "noise_sigma must be one number or [low, high]")
+
+
+@dataclass(frozen=True)
+class View:
+    """A part of a photo that is seen as one kernel blurs it, and the operator with that kernel.
+
+    ``window`` are its rows and columns in the photo, None for all of it; in a picture there are ``margin`` more on each
+    side, where the scene goes on beyond the photo.
+    """
+
+    degradation: Degradation
+    window: tuple[slice, slice] | None = None
+    margin: int = 0
+
+    def of_photo(self, y: Tensor) -> Tensor:
+        return y if self.window is None else y[(..., *self.window)]
+
+    def of_picture(self, x: Tensor) -> Tensor:
+        if self.window is None:
+            return x
+        rows, cols = (slice(span.start, span.stop + 2 * self.margin) for span in self.window)
+        return x[..., rows, cols]
 
 
 class Bound(Protocol):
@@ -167,6 +192,27 @@ class Degradation(Configured[D], ABC):
     def frame(self, x: Tensor) -> Tensor:
         """The part of a clean ``(..., H, W)`` image that a photo of it shows: all, unless the scene goes on beyond."""
         return x
+
+    def views(self, size: tuple[int, int], theta: Tensor | None = None) -> list[View]:
+        """The parts of a photo ``(h, w)`` from which its kernels can be read: all of it, where there is one kernel.
+
+        An operator whose blur differs across the picture has several, all of one size; with ``theta (1, *shape)`` no
+        more than these parameters ask for.
+        """
+        return [View(self)]
+
+    def kernels_of(self, theta: Tensor, size: tuple[int, int], count: int = 1) -> Tensor:
+        """What parameters ``(B, *shape)`` are in the middle of each of that many views: ``(B, count, K, K)``."""
+        return theta[:, None]
+
+    def from_kernels(self, kernels: Tensor, size: tuple[int, int]) -> Tensor:
+        """The parameters that come nearest to kernels ``(B, views, K, K)``; also to those of smaller copies of a photo,
+        with smaller kernels."""
+        return kernels[:, 0]
+
+    def shown(self, theta: Tensor, size: tuple[int, int]) -> Tensor | None:
+        """Parameters ``(*shape)`` of a photo ``(h, w)`` as a square to look at, such as its kernel; None for others."""
+        return theta if isinstance(self.parameters, KernelSpace) else None
 
     def described(self, theta: Tensor) -> str:
         """Parameters ``(*shape)`` of one photo in a few words, for reports: ``a soft blur``. By default nothing."""

@@ -318,7 +318,7 @@ class Pipeline:
         Blurs do not mind. Of another operator nobody knows whether its parameters mean the same in another light.
         """
         brightest = float(y.max())
-        blurs = isinstance(self.degradation.parameters, KernelSpace) and self.degradation.on_light.linear
+        blurs = self.degradation.parameters.of_blur and self.degradation.on_light.linear
         if not (blurs and brightest > 0):
             return 1.0
         return 2.0 ** min(max(math.floor(-math.log2(brightest)), 0), _STOPS)

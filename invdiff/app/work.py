@@ -15,7 +15,6 @@ from PIL import Image
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ..degradation import KernelSpace
 from ..io.decoding import TooManyPixelsError, load
 from ..io.pictures import Photo, encode_png, from_array, save_png
 from ..io.plain import parse_json
@@ -59,12 +58,14 @@ def work_on(order: Order, device: str) -> None:
     photo = load(order.source)
     walked = pipeline.fitting(photo)
     operator = walked.degradation
+    size = (photo.pixels.shape[-2], photo.pixels.shape[-1])
     order.steps = walked.sampler.steps
 
     def on_step(record: StepRecord) -> None:
         order.show("after", view_of(photo.restored(operator.frame(record.x0)[0]), _PREVIEW, 85))
-        if record.theta is not None and isinstance(operator.parameters, KernelSpace):
-            kernel = kernel_picture(record.theta[0].cpu(), 210)
+        shown = None if record.theta is None else operator.shown(record.theta[0].cpu(), size)
+        if shown is not None:
+            kernel = kernel_picture(shown, 210)
             order.show("kernel", View(encode_png(kernel), "image/png"))
         order.step, order.progress = record.index + 1, (record.index + 1) / record.steps
 

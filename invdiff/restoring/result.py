@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .. import metrics
 from ..blur import downsample_bicubic
-from ..degradation import BoxSpace, Degradation, KernelSpace
+from ..degradation import BoxSpace, Degradation
 from ..io.atomic import write_atomic
 from ..io.formats import Format
 from ..io.pictures import Photo, save_png
@@ -120,8 +120,9 @@ def save(result: Result, folder: Path, stem: str, form: Format, shrink: int | No
     ``shrink`` adds the result at so many times the photo's size, by antialiased bicubic downsampling.
     """
     suffixes = [form.suffix, COMPARE]
-    has_kernel = isinstance(result.operator.parameters, KernelSpace)
-    kernel, true_kernel = (result.estimate, result.truth) if has_kernel else (None, None)
+    size = (result.photo.pixels.shape[-2], result.photo.pixels.shape[-1])
+    known = (result.estimate, result.truth)
+    kernel, true_kernel = (None if theta is None else result.operator.shown(theta, size) for theta in known)
     panels = [(result.baseline, None), (result.restored.pixels, kernel)]
     if result.clean is not None:
         panels.append((result.clean, true_kernel))

@@ -16,7 +16,6 @@ from typing import Any
 from torch import Tensor
 
 from ..blur import downsample_bicubic
-from ..degradation import KernelSpace
 from ..errors import ImageError, InvdiffError, explained
 from ..io.atomic import make_folder
 from ..io.decoding import load
@@ -144,7 +143,7 @@ class Run:
     def files(self, job: Job) -> list[str]:
         """The names of what a job is written to, the picture's first; of the kernel where one is estimated."""
         options, suffixes = self.options, [self.options.format.suffix, COMPARE]
-        if isinstance(self.pipeline.degradation.parameters, KernelSpace) and options.kernel is None:
+        if self.pipeline.degradation.parameters.of_blur and options.kernel is None:
             suffixes += KERNEL
         if options.samples > 1:
             suffixes.append(UNCERTAINTY)

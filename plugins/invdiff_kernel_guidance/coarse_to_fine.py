@@ -60,12 +60,17 @@ class CoarseToFine(Settings):
         return self.model_copy(update={"edge_cost": dearer * self.edge_cost})
 
 
-def coarse_to_fine(y: Tensor, size: int, settings: CoarseToFine) -> list[Tensor]:
+Agreed = Callable[[Tensor], Tensor]
+"""From the kernels ``(B, k, k)`` of several photos to those nearest to them that can be together."""
+
+
+def coarse_to_fine(y: Tensor, size: int, settings: CoarseToFine, agreed: Agreed | None = None) -> list[Tensor]:
     """Kernels ``(B, size, size)``, one for each floor, of photos ``(B, 3, H, W)`` in [0, 1] of at least that size.
 
-    Their mass is in the middle.
+    Their mass is in the middle. With ``agreed`` the photos are parts of one, whose kernels are made to agree after each
+    turn.
     """
-    return list(_searched(y, size, settings)) if settings.floors else []
+    return list(_searched(y, size, settings, agreed)) if settings.floors else []
 
 
 def photo_cost(y: Tensor, kernel: Tensor, settings: CoarseToFine) -> Tensor:
@@ -84,7 +89,7 @@ def _noisier(y: Tensor) -> Tensor:
     return (noise_level(y) / _FAMILIAR).square().clamp_min(1).view(-1, 1, 1).double().cpu()
 
 
-def _searched(y: Tensor, size: int, settings: CoarseToFine) -> Tensor:
+def _searched(y: Tensor, size: int, settings: CoarseToFine, agreed: Agreed | None) -> Tensor:
     """All searches side by side, ``(floors, B, size, size)``: on small copies most time goes into calls, not pixels."""
     grey, noisier = y.float().mean(1), _noisier(y)
     height, width = grey.shape[-2:]
@@ -100,6 +105,9 @@ def _searched(y: Tensor, size: int, settings: CoarseToFine) -> Tensor:
             picture = photo.few_edges(kernels.unflatten(0, (count, -1)), cost)
             found = photo.kernel(picture, ridge).flatten(0, 1)
             kernels = _centred(_without_islands(_normal(found, floors)))
+            if agreed is not None:
+                together = [agreed(each) for each in kernels.unflatten(0, (count, -1))]
+                kernels = _normal(torch.cat(together), floors)
             cost = (cost * _DECAY).clamp_min(_CHEAPEST)
     # Where a picture lies follows from where its kernel's mass lies, to a part of a pixel.
     return torch.cat([with_mass_at(one[None], floor=_RINGING) for one in kernels]).unflatten(0, (count, -1))

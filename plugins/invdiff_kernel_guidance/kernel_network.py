@@ -24,7 +24,7 @@ from invdiff.settings import Float, Int, Settings, in_order
 
 from .evidence import KERNELS, least_squares_kernels
 from .kernel_search import without_blur
-from .kernel_update import centred
+from .kernels import with_better_kernels
 
 _BUNDLED = Path(__file__).parent / "weights"
 FORMAT = "invdiff-kernel-network/1"
@@ -150,12 +150,9 @@ class KernelNetwork(Guidance[KernelNetworkSettings]):
         if not low <= step.sigma <= high:
             return Estimate(step.x0, step.theta)
         self.network.to(step.theta.device)
-        theta = step.theta.detach()
-        each = zip(step.y, step.degradation.frame(step.x0).detach(), theta.float(), strict=True)
-        kernels = torch.stack([self._better(*one) for one in each]).to(theta)  # by itself: never by its neighbours
-        kernels, x0 = centred(kernels, step.x0, theta, self.settings.floor)
-        return Estimate(x0, step.theta + (kernels - theta))
+        return with_better_kernels(step, self._better, self.settings.floor)
 
-    def _better(self, y: Tensor, x: Tensor, kernel: Tensor) -> Tensor:
-        found: Tensor = self.network(kernel[None], least_squares_kernels(y, x, kernel.shape[-1])[None])
-        return found[0]
+    def _better(self, y: Tensor, x: Tensor, kernel: Tensor, degradation: Degradation) -> Tensor:
+        evidence = least_squares_kernels(y[0], degradation.frame(x)[0], kernel.shape[-1])
+        found: Tensor = self.network(kernel.float(), evidence[None])
+        return found.to(kernel)

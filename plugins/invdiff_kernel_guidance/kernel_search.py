@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from invdiff.degradation import Degradation, KernelSpace
+from invdiff.degradation import Degradation
 from invdiff.errors import RecipeError
 from invdiff.guidance import Problem
 from invdiff.settings import Int, Settings
@@ -17,6 +17,7 @@ from .beginning import Beginning
 from .coarse_to_fine import CoarseToFine, coarse_to_fine, photo_cost
 
 _DIFFERS = 0.025  # what parts of a photo cost more under one kernel than each under its own, where these differ
+_TURNED = 0.001  # the same for kernels that follow from one camera's poses, which are wider than they need be
 _TELLING = 0.5  # of the edges of the most telling part, another one must have
 
 
@@ -49,9 +50,41 @@ class KernelSearch(Beginning[KernelSearchSettings]):
         with torch.no_grad():
             for i, photo in enumerate(problem.y):
                 parts = telling_parts(photo, self.settings.window)
-                kernel, problem.remarks[i] = self._best(parts, problem, None if theta is None else theta[i : i + 1])
-                chosen.append(kernel)
+                if len(problem.degradation.views((photo.shape[-2], photo.shape[-1]))) > 1:
+                    parts = parts[:1]  # where the blur differs is asked view by view
+                kernel, begun = self._best(parts, problem, None if theta is None else theta[i : i + 1])
+                parameters, differs = self._of_views(photo, kernel, problem)
+                problem.remarks[i] = "; ".join(said for said in (begun, differs) if said)
+                chosen.append(parameters)
         return torch.stack(chosen)
+
+    def _of_views(self, photo: Tensor, kernel: Tensor, problem: Problem) -> tuple[Tensor, str]:
+        """Parameters ``(*shape)`` with one kernel everywhere, that one or another, or such under which it differs from
+        view to view, where these explain a photo better; and what is to be said of that."""
+        degradation, size = problem.degradation, (photo.shape[-2], photo.shape[-1])
+        everywhere = [degradation.from_kernels(kernel[None, None], size)]
+        views = degradation.views(size)
+        if len(views) == 1:
+            return everywhere[0][0], ""
+        search = self.settings.search.of_compressed(problem.compression)
+        y = torch.stack([_middle(view.of_photo(photo), self.settings.window) for view in views])
+
+        def kernels_of(theta: Tensor) -> Tensor:
+            return degradation.kernels_of(theta, size, len(views))[0]
+
+        def agreed(kernels: Tensor) -> Tensor:
+            return kernels_of(degradation.from_kernels(kernels[None], size))
+
+        found = coarse_to_fine(y, len(kernel), search, agreed)
+        differing = [degradation.from_kernels(kernels[None], size) for kernels in found]
+        everywhere += [degradation.from_kernels(degradation.kernels_of(theta, size), size) for theta in differing]
+        (same, one), (others, several) = (
+            min((float(photo_cost(y, kernels_of(theta), search).sum()), place) for place, theta in enumerate(thetas))
+            for thetas in (everywhere, differing)
+        )
+        if same <= (1 + _TURNED) * others:
+            return everywhere[one][0], ""
+        return differing[several][0], _differs(same, others)
 
     def _best(self, parts: list[Tensor], problem: Problem, told: Tensor | None) -> tuple[Tensor, str]:
         """The kernel ``(K, K)`` under which a photo's parts cost least together, and what is to be said of it."""
@@ -70,15 +103,26 @@ class KernelSearch(Beginning[KernelSearchSettings]):
         said = [_compared(together.tolist(), len(own))]
         alone = float(costs.amin(1).sum())
         if float(together.min()) > (1 + _DIFFERS) * alone:
-            percent = 100 * (float(together.min()) / alone - 1)
-            said.append(f"the blur differs across the picture: one kernel for all explains it {percent:.0f} % worse")
+            said.append(_differs(float(together.min()), alone))
         return kernels[together.argmin()], "; ".join(each for each in said if each)
+
+
+def _middle(y: Tensor, side: int) -> Tensor:
+    """The middle of ``y (3, h, w)``, of that side at most."""
+    top, left = (max(n - side, 0) // 2 for n in y.shape[-2:])
+    return y[:, top : top + side, left : left + side]
 
 
 def without_blur(degradation: Degradation) -> str | None:
     """Why an operator is none that blurs with a kernel at full resolution; None where it is one."""
-    blurs = isinstance(degradation.parameters, KernelSpace) and degradation.scale == 1
+    blurs = degradation.parameters.of_blur and degradation.scale == 1
     return None if blurs else "it is for operators that blur with a kernel at full resolution"
+
+
+def _differs(same: float, several: float) -> str:
+    """What a photo costs under one kernel and under several, in words."""
+    worse = 100 * (same / several - 1)
+    return f"the blur differs across the picture: one kernel for all explains it {worse:.{int(worse < 10)}f} % worse"
 
 
 def _compared(costs: list[float], own: int) -> str:

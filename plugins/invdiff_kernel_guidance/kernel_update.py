@@ -8,12 +8,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from invdiff.blur.deconvolution import centre_of_mass, shifted, with_mass_at
-from invdiff.degradation import Degradation, KernelSpace
+from invdiff.degradation import Degradation
 from invdiff.errors import RecipeError
 from invdiff.guidance import Estimate, Guidance, Step
 from invdiff.metrics import inside
 from invdiff.settings import Float, Int, Settings
+
+from .kernels import with_better_kernels
 
 _POWER_ITERATIONS = 12
 _FLATTEST = 1e-3  # gradients below this, on [0, 1], say nothing about a kernel
@@ -52,20 +53,16 @@ class KernelUpdate(Guidance[KernelUpdateSettings]):
     estimates_parameters = True
 
     def refine(self, step: Step) -> Estimate:
-        space = step.degradation.parameters
-        if not isinstance(space, KernelSpace):
+        if not step.degradation.parameters.of_blur:
             raise RecipeError("kernel_update: this operator's parameters are no kernel")
         if step.theta is None:
             raise RecipeError("kernel_update: this prior estimates no kernel")
         if step.sigma > self.settings.trust and step.t_next >= 0:
             return Estimate(step.x0, step.theta)
-        kernel = self.solve(step.y, step.x0.detach(), step.theta.detach(), step.degradation, space)
-        x0 = step.x0
-        if self.settings.centre:
-            kernel, x0 = centred(kernel, x0, step.theta.detach(), self.settings.floor)
-        return Estimate(x0, step.theta + (kernel - step.theta).detach())
+        floor = self.settings.floor if self.settings.centre else None
+        return with_better_kernels(step, self.solve, floor)
 
-    def solve(self, y: Tensor, x0: Tensor, anchor: Tensor, degradation: Degradation, space: KernelSpace) -> Tensor:
+    def solve(self, y: Tensor, x0: Tensor, anchor: Tensor, degradation: Degradation) -> Tensor:
         """The minimiser ``(B, K, K)`` after the settings' iterations, from ``anchor`` on."""
         edges = None
         if self.settings.edges < 1:  # colours have the same edges: a third of the work, and the same kernels
@@ -77,7 +74,7 @@ class KernelUpdate(Guidance[KernelUpdateSettings]):
         kernel = ahead = anchor
         for _ in range(self.settings.iterations):
             slope = term.slope(ahead) / curvature + weight * (ahead - anchor)
-            after = space.project(ahead - slope / (1 + weight))
+            after = degradation.parameters.project(ahead - slope / (1 + weight))
             following = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
             ahead = after + (momentum - 1) / following * (after - kernel)
             kernel, momentum = after, following
@@ -159,20 +156,3 @@ def _guessed(y: Tensor, x0: Tensor, degradation: Degradation) -> int:
 
 def _norm(x: Tensor) -> Tensor:
     return x.flatten(1).norm(dim=1).view(-1, 1, 1)
-
-
-def centred(kernel: Tensor, x0: Tensor, anchor: Tensor, floor: float = 0.0) -> tuple[Tensor, Tensor]:
-    """Each kernel with its mass moved to where ``anchor`` has it, and its image moved the other way by whole pixels.
-
-    That is the middle, but for operators that mean their kernels to be off it. The part of a pixel that is left moves
-    the kernel alone, so that the picture follows when it is next solved for: results were nearer the truth than with
-    the image moved as well.
-    """
-    kernels, images = [], []
-    for one, x, believed in zip(kernel.split(1), x0, anchor.split(1), strict=True):  # a batch would round otherwise
-        middle = centre_of_mass(believed)
-        ((rows, cols),) = (middle - centre_of_mass(one)).round().int().tolist()
-        moved = shifted(one, rows, cols)
-        kernels.append(with_mass_at(moved / moved.sum((-2, -1), keepdim=True), middle, floor))
-        images.append(shifted(x, -rows, -cols, replicate=True))
-    return torch.cat(kernels), torch.stack(images)

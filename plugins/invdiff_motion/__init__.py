@@ -5,6 +5,7 @@ from invdiff.hookspecs import Register, hookimpl
 
 @hookimpl
 def register_degradations(register: Register) -> None:
+    from .camera_shake import CameraShake
     from .operator import Motion
 
     register(
@@ -12,6 +13,12 @@ def register_degradations(register: Register) -> None:
         Motion,
         summary="unknown camera shake: random trajectories, or kernels from files",
         reference="Li et al., BlindDiff (2024), Table 5; trajectories as in Borodenko's motionblur generator",
+    )
+    register(
+        "camera_shake",
+        CameraShake,
+        summary="unknown camera shake that differs across the picture: the camera turned as well",
+        reference="Whyte et al. (2010); Hirsch et al., Fast removal of non-uniform camera shake (2011)",
     )
 
 

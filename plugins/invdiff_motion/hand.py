@@ -20,6 +20,7 @@ from .trajectory import light
 _MOMENTS = 128  # at which the hand is followed while the shutter is open
 _BETWEEN = 8  # points of light from one of them to the next
 _ATTEMPTS = 100
+_NODES = 3  # points across, that stand for one that is not sharp
 
 Span = Annotated[Float, Field(gt=0)]
 Share = Annotated[Float, Field(ge=0, le=1)]
@@ -51,7 +52,7 @@ def hand_kernel(size: int, hand: Hand, generator: torch.Generator) -> Tensor:
     """
     low, high = hand.span
     for _ in range(_ATTEMPTS):
-        places, shares = _path(generator)
+        places, shares = hand_path(generator)
         u, v = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
         span = low * (high / low) ** u
         spread = hand.spread[0] + (hand.spread[1] - hand.spread[0]) * v
@@ -66,7 +67,30 @@ def hand_kernel(size: int, hand: Hand, generator: torch.Generator) -> Tensor:
     return kernel[0]
 
 
-def _path(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def hand_poses(size: int, turns: int, hand: Hand, generator: torch.Generator) -> Tensor:
+    """Poses ``(turns, size, size)`` of one shake, float64: shifts as :func:`hand_kernel` draws them, and turns.
+
+    The turn goes its own way through some or all of the ``turns``, the middle one on average.
+    """
+    low, high = hand.span
+    u, v, w = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
+    spread = hand.spread[0] + (hand.spread[1] - hand.spread[0]) * v
+    places, shares = hand_path(generator)
+    places = places * (low * (high / low) ** u / float((places.amax(0) - places.amin(0)).max()))
+    turn = hand_path(generator)[0][:, 0]
+    turn = turn - shares @ turn
+    turn = turns // 2 * (1 + w * turn / turn.abs().max())
+    near = [(1 - (turn - level).abs()).clamp_min(0) for level in range(turns)]  # each lies between two of them
+    while True:
+        points, each = _widened(places, shares, spread)
+        lit = [light(points, each * part.repeat_interleave(_NODES**2), size, shares @ places) for part in near]
+        found = [one[0] for one in lit if one is not None]
+        if len(found) == turns:
+            return torch.stack(found)
+        places = 0.9 * places
+
+
+def hand_path(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Places ``(N, 2)`` of no particular scale, and the part of the time ``(N,)`` spent at each."""
 
     def uniform(count: int) -> list[float]:
@@ -101,7 +125,7 @@ def _smooth(length: float, generator: torch.Generator) -> Tensor:
 
 def _widened(places: Tensor, shares: Tensor, spread: float) -> tuple[Tensor, Tensor]:
     """Each point as nine, with the mean and the variance of a round Gaussian (three nodes of Gauss and Hermite)."""
-    nodes = math.sqrt(3) * spread * torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
+    nodes = math.sqrt(3) * spread * torch.linspace(-1, 1, _NODES, dtype=torch.float64)
     weights = torch.tensor([1.0, 4.0, 1.0], dtype=torch.float64) / 6
     offsets = torch.cartesian_prod(nodes, nodes)
     around = (weights[:, None] * weights).flatten()

@@ -39,9 +39,7 @@ class MotionSettings(OpticalSettings):
     @field_validator("kernel_size")
     @classmethod
     def _odd(cls, value: int) -> int:
-        if value % 2 == 0:
-            raise ValueError(f"kernel_size must be odd, got {value}")
-        return value
+        return odd(value)
 
     @field_validator("intensity")
     @classmethod
@@ -56,6 +54,13 @@ class MotionSettings(OpticalSettings):
             except ImageError as error:
                 raise ValueError(f"kernels: {error}") from None
         return self
+
+
+def odd(side: int) -> int:
+    """A kernel's side; ``ValueError`` for one without a middle."""
+    if side % 2 == 0:
+        raise ValueError(f"kernel_size must be odd, got {side}")
+    return side
 
 
 class Motion(Optical[MotionSettings]):

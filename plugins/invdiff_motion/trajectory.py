@@ -81,13 +81,14 @@ def draw_line(vertices: Tensor, size: int) -> tuple[Tensor, Tensor] | None:
     return light(points, torch.full((count,), 1 / count, dtype=torch.float64), size)
 
 
-def light(points: Tensor, shares: Tensor, size: int) -> tuple[Tensor, Tensor] | None:
-    """Points ``(N, 2)`` of light as a kernel ``(size, size)``, and the shift ``(2,)`` that centred its mass.
+def light(points: Tensor, shares: Tensor, size: int, centred: Tensor | None = None) -> tuple[Tensor, Tensor] | None:
+    """Points ``(N, 2)`` of light as a kernel ``(size, size)``, and the shift ``(2,)`` that centred its mass, or the
+    point ``centred (2,)`` instead.
 
     ``shares (N,)`` is what each point has of the whole; it is spread over the four pixels around the point. None
     where the centred points do not fit.
     """
-    shift = size // 2 - shares @ points
+    shift = size // 2 - (shares @ points if centred is None else centred)
     points = points + shift
     if float(points.min()) < 0 or float(points.max()) > size - 1:
         return None
