@@ -87,6 +87,11 @@ def save_network(network: KernelNet, path: Path, note: Any = None) -> None:
     write_atomic(path, encode(tensors, header))
 
 
+def find_network(weights: str) -> Path:
+    """Where a network is: a file, or the name of one that comes along. :class:`WeightsError` where there is none."""
+    return find_among(weights, {file.stem: file for file in sorted(_BUNDLED.glob("*.safetensors"))})
+
+
 def load_network(path: Path) -> KernelNet:
     """A network from a file of :func:`save_network`: float32, on the CPU, frozen. :class:`WeightsError` for another."""
     tensors, header = read_tensors(path)
@@ -136,7 +141,7 @@ class KernelNetwork(Guidance[KernelNetworkSettings]):
 
     def __init__(self, settings: KernelNetworkSettings | None = None) -> None:
         super().__init__(settings)
-        path = find_among(self.settings.weights, {file.stem: file for file in sorted(_BUNDLED.glob("*.safetensors"))})
+        path = find_network(self.settings.weights)
         self.network = load_network(path)
         self.weights_sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
 

@@ -33,7 +33,7 @@ from invdiff.io.tensors import read_tensors
 from invdiff.settings import Settings
 
 from .evidence import least_squares_kernels
-from .kernel_network import KernelNet, KernelNetwork, KernelNetworkSettings, save_network
+from .kernel_network import KernelNet, KernelNetwork, KernelNetworkSettings, find_network, load_network, save_network
 
 _PART = 25  # photos a file
 _SIDES = (192, 256, 256, 256)
@@ -121,20 +121,24 @@ def _compressed(picture: Image.Image, quality: int) -> Image.Image:
     return Image.open(buffer)
 
 
-def train(folders: list[Path], output: Path, steps: int, seed: int = 0) -> None:
-    """Learn from all files of some folders, and write ``output/kernels.safetensors``."""
+def train(folders: list[Path], output: Path, steps: int, rate: float, start: str, seed: int = 0) -> None:
+    """Learn from all files of some folders, and write ``output/kernels.safetensors``; ``start`` names weights to go on
+    from."""
     files = sorted(file for folder in folders for file in folder.glob("[0-9]*.safetensors"))
     kept = [file for file in files if int(file.stem) < _ASIDE]
     (measured, truth), (seen, wanted) = (_lessons(some) for some in (kept, [f for f in files if f not in kept]))
     print(f"{len(seen)} lessons, {len(measured)} aside: {_told(measured[:, 0], truth)}", flush=True)
     torch.manual_seed(seed)
-    network = KernelNet()
-    averaged, optimizer = deepcopy(network), torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=1e-3)
+    network = load_network(find_network(start)).train().requires_grad_() if start else KernelNet()
+    if start:
+        with torch.no_grad():
+            print(f"{start}: {_told(network(measured[:, 0], measured[:, 1:]), truth)}", flush=True)
+    averaged, optimizer = deepcopy(network), torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-3)
     for step in range(steps):
         generator = torch.Generator().manual_seed(seed * steps + step)
         left = (steps - step) / (0.5 * steps)  # the second half cools down
         for group in optimizer.param_groups:
-            group["lr"] = _RATE * min(1.0, (step + 1) / _WARMUP, left)
+            group["lr"] = rate * min(1.0, (step + 1) / _WARMUP, left)
         chosen = torch.randint(len(seen), (_BATCH,), generator=generator)
         turn = int(torch.randint(8, (), generator=generator))
         given, answer = (_turned(x[chosen], turn) for x in (seen, wanted))
@@ -196,12 +200,14 @@ def main() -> None:
     training = tasks.add_parser("train")
     training.add_argument("gathered", nargs="+", type=Path, help="folders")
     training.add_argument("--steps", type=int, default=6000)
+    training.add_argument("--rate", type=float, default=_RATE, help="of learning, at its highest")
+    training.add_argument("--start", default="", help="weights to go on from: a file, or those that come along")
     for task in (gathering, training):
         task.add_argument("-o", "--output", required=True, type=Path)
     given = parser.parse_args()
     try:
         if given.task == "train":
-            train(given.gathered, given.output, given.steps)
+            train(given.gathered, given.output, given.steps, given.rate, given.start)
         else:
             gather(given.recipe, given.data, given.output, given.photos, given.share, given.network)
     except InvdiffError as error:

@@ -87,7 +87,7 @@ def complete(tmp_path, monkeypatch):
         ("ru", ["run"]),
         ("run blindsr", ["blindsr_x4", "blindsr_x4_photo"]),
         ("run m", ["mine.yaml", "more/"]),
-        ("recipes show deblur_t", ["deblur_tv"]),
+        ("recipes show deblur_tv", ["deblur_tv"]),
         ("run blindsr_x4 --set sampler.ste", ["sampler.steps="]),
         ("run blindsr_x4 --set guidance.0.stren", ["guidance.0.strength="]),
         ("run blindsr_x4 --set sampler.spacing=", [f"sampler.spacing={x}" for x in ("uniform", "quadratic", "karras")]),

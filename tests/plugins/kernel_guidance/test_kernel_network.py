@@ -6,7 +6,7 @@ from statistics import mean
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from skimage import data
 
 import invdiff
@@ -293,7 +293,16 @@ def test_gathering_and_training(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["learning", "train", str(out), "-o", str(out), "--steps", "3"])
     learning.main()
     assert "step 3/3" in capsys.readouterr().out
-    assert load_network(out / "kernels.safetensors").shape == Shape()
+    learned = out / "kernels.safetensors"
+    assert load_network(learned).shape == Shape()
+    before = learned.read_bytes()
+    on = ["learning", "train", str(out), "-o", str(out), "--steps", "1", "--rate", "0", "--start", str(learned)]
+    monkeypatch.setattr("sys.argv", on)
+    learning.main()
+    lines = [line.split(": ", 1)[1] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert lines[0].split(", ")[0] == lines[1].split("; ")[1].split(", ")[0]  # it went on from there, and not far
+    assert load_file(learned).keys() == load(before).keys()
+    assert all(torch.equal(value, load(before)[name]) for name, value in load_file(learned).items())
     for wrong, said in (
         (["gather", "deblur_tv", "--data", str(out), "-o", str(out / "a")], "no pictures in this folder"),
         (["train", str(photos), "-o", str(out / "a")], "error: too few files gathered"),
