@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
 from invdiff.blur import Blur, Padding
@@ -61,8 +61,8 @@ class CameraShakeSettings(OpticalSettings):
 
     @field_validator("kernel_size", "turns")
     @classmethod
-    def _odd(cls, value: int) -> int:
-        return odd(value)
+    def _odd(cls, value: int, info: ValidationInfo) -> int:
+        return odd(value, info.field_name)
 
     @field_validator("span")
     @classmethod
@@ -133,7 +133,9 @@ class CameraShake(Optical[CameraShakeSettings]):
         return poses_of(kernels, _middles(size), turns, self._reach(kernels), _ROUNDS)
 
     def shown(self, theta: Tensor, size: Size) -> Tensor | None:
-        """The kernels of three by three places, side by side."""
+        """The kernels of three by three places, side by side; the only one where the camera did not turn."""
+        if _only_shaken(theta[None]):
+            return theta.sum(0)
         kernels = self.kernels_of(theta[None], size, _VIEWS[0] * _VIEWS[1])[0].unflatten(0, _VIEWS)
         return torch.cat(torch.cat(kernels.unbind(0), -2).unbind(0), -1)
 

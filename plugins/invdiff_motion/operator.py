@@ -39,7 +39,7 @@ class MotionSettings(OpticalSettings):
     @field_validator("kernel_size")
     @classmethod
     def _odd(cls, value: int) -> int:
-        return odd(value)
+        return odd(value, "kernel_size")
 
     @field_validator("intensity")
     @classmethod
@@ -56,11 +56,11 @@ class MotionSettings(OpticalSettings):
         return self
 
 
-def odd(side: int) -> int:
-    """A kernel's side; ``ValueError`` for one without a middle."""
-    if side % 2 == 0:
-        raise ValueError(f"kernel_size must be odd, got {side}")
-    return side
+def odd(count: int, name: str | None) -> int:
+    """A setting of that name; ``ValueError`` where nothing would be in the middle."""
+    if count % 2 == 0:
+        raise ValueError(f"{name} must be odd, got {count}")
+    return count
 
 
 class Motion(Optical[MotionSettings]):

@@ -190,6 +190,8 @@ def test_what_is_shown_is_every_views_kernel():
         row, col = divmod(place, 3)
         assert torch.equal(shown[15 * row : 15 * row + 15, 15 * col : 15 * col + 15], kernel)
     assert "turned" in operator.described(theta[0])
+    one = operator.from_kernels(kernels[:1, None], size)
+    torch.testing.assert_close(operator.shown(one[0], size), kernels[0])
 
 
 def test_the_space_is_one_simplex():
@@ -202,8 +204,15 @@ def test_the_space_is_one_simplex():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"kernel_size": 14}, {"turns": 4}, {"span": (9, 3)}, {"reach": 0}, {"blended": (0, 3)}]
+    ("settings", "said"),
+    [
+        ({"kernel_size": 14}, "kernel_size must be odd, got 14"),
+        ({"turns": 4}, "turns must be odd, got 4"),
+        ({"span": (9, 3)}, "low, high"),
+        ({"reach": 0}, "greater than 0"),
+        ({"blended": (0, 3)}, "greater than or equal to 1"),
+    ],
 )
-def test_settings_that_cannot_be(settings):
-    with pytest.raises(ValidationError):
+def test_settings_that_cannot_be(settings, said):
+    with pytest.raises(ValidationError, match=said):
         shake(**settings)
