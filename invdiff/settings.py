@@ -49,3 +49,10 @@ def in_order(value: R, wanted: str = "a range is [low, high]") -> R:
     if isinstance(value, tuple) and value[0] > value[1]:
         raise ValueError(f"{wanted}, got {list(value)}")
     return value
+
+
+def odd(count: int, name: str | None) -> int:
+    """A setting of that name, as it is; ``ValueError`` for an even one, with nothing in its middle."""
+    if count % 2 == 0:
+        raise ValueError(f"{name} must be odd, got {count}")
+    return count

@@ -48,10 +48,7 @@ def weight(patch: Patch, size: tuple[int, int], grid: tuple[int, int], like: Ten
 
 
 class BlurInParts:
-    """Convolution with grids of kernels ``(B, R, C, K, K)`` that are held: for images again and again.
-
-    As :class:`Blur`, image by image where one of them has the same kernel everywhere.
-    """
+    """Convolution with grids of kernels ``(B, R, C, K, K)`` that are held: for images again and again."""
 
     def __init__(self, kernels: Tensor, padding: Padding = "reflect") -> None:
         self.kernels, self.padding = kernels, padding
@@ -83,11 +80,8 @@ class BlurInParts:
 
 def _wider(patch: Patch, reach: int) -> Window:
     """Its window in a picture that is padded by ``reach``, with what its kernel reaches."""
-    return (
-        ...,
-        slice(patch.rows.start, patch.rows.stop + 2 * reach),
-        slice(patch.cols.start, patch.cols.stop + 2 * reach),
-    )
+    rows, cols = (slice(span.start, span.stop + 2 * reach) for span in (patch.rows, patch.cols))
+    return (..., rows, cols)
 
 
 def _around(patch: Patch, size: tuple[int, int]) -> tuple[int, int, int, int]:

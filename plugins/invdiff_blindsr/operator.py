@@ -20,7 +20,7 @@ from invdiff.blur import (
 from invdiff.blur.spread import Spread
 from invdiff.degradation import KernelSpace, Optical, OpticalSettings
 from invdiff.errors import ImageError
-from invdiff.settings import Int
+from invdiff.settings import Int, odd
 
 from .kernels import Family, Isotropic
 
@@ -45,9 +45,7 @@ class BlindSRSettings(OpticalSettings):
     @field_validator("kernel_size")
     @classmethod
     def _odd(cls, value: int) -> int:
-        if value % 2 == 0:
-            raise ValueError(f"kernel_size must be odd, got {value}")
-        return value
+        return odd(value, "kernel_size")
 
 
 class BlindSR(Optical[BlindSRSettings]):

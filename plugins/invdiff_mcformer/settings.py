@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from invdiff.prior import PriorSettings
-from invdiff.settings import Float, Int, Settings
+from invdiff.settings import Float, Int, Settings, odd
 
 Positive = Annotated[Int, Field(gt=0, le=4096)]
 """Limits far beyond any network in use: a weights file that claims more must not keep the machine busy."""
@@ -71,8 +71,7 @@ class Network(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Network:
-        if self.kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd, got {self.kernel_size}")
+        odd(self.kernel_size, "kernel_size")
         if self.estimator.kind != "pooled" and self.head != "softmax":
             raise ValueError(
                 f"an estimator of kind '{self.estimator.kind}' has its own head: leave network.head at softmax"

@@ -12,10 +12,10 @@ from torch import Tensor
 from invdiff.blur import Blur, Padding
 from invdiff.blur.parts import BlurInParts
 from invdiff.degradation import Bound, KernelSpace, Optical, OpticalSettings, ParameterSpace, View
-from invdiff.settings import Float, Int, in_order
+from invdiff.settings import Float, Int, in_order, odd
 
 from .hand import Hand, Span, hand_poses
-from .operator import Motion, MotionSettings, odd
+from .operator import Motion, MotionSettings
 from .poses import Place, kernels_at, poses_of
 
 _VIEWS = (3, 3)
@@ -115,9 +115,8 @@ class CameraShake(Optical[CameraShakeSettings]):
     def views(self, size: Size, theta: Tensor | None = None) -> list[View]:
         if theta is not None and _only_shaken(theta):
             return [View(self._still)]
-        margin = self.settings.kernel_size // 2 if self.settings.padding == "valid" else 0
         rows, cols = ([slice(at, at + side) for at in starts] for starts, side in _spans(size))
-        return [View(self._still, (down, right), margin) for down in rows for right in cols]
+        return [View(self._still, (down, right), self._still.margin) for down in rows for right in cols]
 
     def kernels_of(self, theta: Tensor, size: Size, count: int = 1) -> Tensor:
         if count == 1 or _only_shaken(theta):

@@ -87,7 +87,7 @@ def hand_poses(size: int, turns: int, hand: Hand, generator: torch.Generator) ->
         found = [one[0] for one in lit if one is not None]
         if len(found) == turns:
             return torch.stack(found)
-        places = 0.9 * places
+        places, spread = 0.9 * places, 0.9 * spread  # both: a point that is not sharp fits no kernel of three pixels
 
 
 def hand_path(generator: torch.Generator) -> tuple[Tensor, Tensor]:

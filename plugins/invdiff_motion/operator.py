@@ -14,7 +14,7 @@ from invdiff.blur.kernel_files import read_kernels
 from invdiff.blur.spread import Spread
 from invdiff.degradation import Bound, KernelSpace, Optical, OpticalSettings
 from invdiff.errors import ImageError
-from invdiff.settings import Float, Int, in_order
+from invdiff.settings import Float, Int, in_order, odd
 
 from .hand import Hand, hand_kernel
 from .trajectory import motion_kernel
@@ -56,13 +56,6 @@ class MotionSettings(OpticalSettings):
         return self
 
 
-def odd(count: int, name: str | None) -> int:
-    """A setting of that name; ``ValueError`` where nothing would be in the middle."""
-    if count % 2 == 0:
-        raise ValueError(f"{name} must be odd, got {count}")
-    return count
-
-
 class Motion(Optical[MotionSettings]):
     """``y = k * x + n`` at scale 1; theta is the kernel, ``(B, K, K)``, its centre of mass in the middle.
 
@@ -79,14 +72,15 @@ class Motion(Optical[MotionSettings]):
         self._measured = [] if path is None else [m.kernel for m in read_kernels(Path(path), size)]
 
     @property
-    def _margin(self) -> int:
+    def margin(self) -> int:
+        """Pixels by which the scene goes on beyond the photo on each side."""
         return self.settings.kernel_size // 2 if self.settings.padding == "valid" else 0
 
     def output_shape(self, size: tuple[int, int]) -> tuple[int, int]:
         if min(size) < self.settings.kernel_size:
             side = self.settings.kernel_size
             raise ImageError(f"{size[1]}x{size[0]} pixels are too small for a kernel of {side}x{side}")
-        return size[0] - 2 * self._margin, size[1] - 2 * self._margin
+        return size[0] - 2 * self.margin, size[1] - 2 * self.margin
 
     def sample_parameters(self, batch: int, generator: torch.Generator) -> Tensor:
         return torch.stack([self._draw(generator) for _ in range(batch)]).float()
@@ -126,8 +120,8 @@ class Motion(Optical[MotionSettings]):
 
     def lift(self, y: Tensor) -> Tensor:
         """The measurement itself; for ``valid`` with its border repeated out to where the scene reaches."""
-        return pad_border(y, self._margin, "replicate") if self._margin else y
+        return pad_border(y, self.margin, "replicate") if self.margin else y
 
     def frame(self, x: Tensor) -> Tensor:
-        margin = self._margin
+        margin = self.margin
         return x[..., margin : x.shape[-2] - margin, margin : x.shape[-1] - margin]

@@ -108,6 +108,14 @@ def test_drawn_poses_have_their_mean_in_the_middle(seed):
         assert abs(float((poses.sum(dims) * line).sum())) < 1e-6
 
 
+def test_the_smallest_kernels_have_room_for_a_shake():
+    """Not for one as it is first drawn: it shrinks until it fits."""
+    for seed in range(4):
+        poses = hand_poses(3, 3, Hand(span=(6.0, 16.0), spread=(0.8, 0.8)), gen(seed))
+        assert poses.shape == (3, 3, 3)
+        assert float(poses.sum()) == pytest.approx(1, abs=1e-9)
+
+
 # --- photos
 
 
