@@ -23,11 +23,13 @@ from .guidance import Guidance
 from .metrics.cost import Cost, cost
 from .metrics.limits import Limits
 from .metrics.lpips import LPIPS, SMALLEST
-from .pipeline import Instead, Pipeline, choose_device, tiled
+from .pipeline import Instead, Pipeline, choose_device
 from .prior import PriorNet
 from .recipe.bundled import find_recipe
 from .recipe.recipe import Recipe, load_recipe
 from .recipe.source import Change
+from .sampler import DrawsSettings
+from .tiling import tiled
 from .training.teacher import Teacher
 from .training.trainer import WEIGHTS, Trainer
 from .training.walk import Loop
@@ -85,7 +87,15 @@ def assemble(recipe: Recipe, device: str = "auto", *, choose: bool = True) -> Pi
                 "guidance": [_with_weights(*each) for each in zip(resolved["guidance"], guidance, strict=True)],
             },
             instead=_instead_of(recipe, device) if choose else None,
+            draws=_draws_of(recipe),
         )
+
+
+def _draws_of(recipe: Recipe) -> DrawsSettings:
+    """How the recipe draws. What was measured of its draws holds for no others: changes that make others undo it."""
+    if not any(key[0] in ("prior", "guidance", "sampler") for key in recipe.source.overridden):
+        return recipe.draws
+    return recipe.draws.model_copy(update={"floor": 0.0, "factor": 1.0})
 
 
 def _instead_of(recipe: Recipe, device: str) -> Instead | None:
@@ -255,7 +265,7 @@ def recipe_cost(recipe: str | os.PathLike[str], size: int, overrides: Sequence[s
     with _placed(found):
         check_sampler(prior, found.sampler)
     guidance = [build(guide) for guide in found.guidance]
-    return cost(tiled(prior, found.sampler), guidance, found.sampler.steps, size)
+    return cost(tiled(prior, found.sampler.tile, found.sampler.overlap), guidance, found.sampler.steps, size)
 
 
 @torch.inference_mode(False)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .degradation import Degradation
+from .errors import ImageError
 from .io.notebook import as_array, enlarged, panels_html
 from .io.pictures import encode_png
 from .io.sheets import comparison, kernel_picture, uncertainty_picture
@@ -55,8 +56,9 @@ class Restoration:
     with: the own estimate, or what was told; None where there are none. ``residual`` is the root mean square of
     ``y - A(x)`` on [0, 1], ``evaluations`` how often a network was asked. ``findings`` says of one image, in
     numbers and words, what was found and how well the result explains it. Of several draws ``image`` is the mean and
-    ``uncertainty (H, W)`` the standard deviation of each pixel, on [0, 1]. ``before`` is what was handed in, ``trace``
-    every step, if it was asked for.
+    ``uncertainty (H, W)`` says how far off each pixel is, a standard deviation on [0, 1]: that of the draws, or of the
+    truth about their mean, where the recipe says what was measured. ``before`` is what was handed in, ``trace`` every
+    step, if it was asked for.
     """
 
     image: Any
@@ -140,3 +142,19 @@ class Method(Configured[S], ABC):
     @abstractmethod
     def restore(self, case: Case) -> Restoration:
         """The image has the size of ``degradation.frame`` of the clean one."""
+
+
+def joined(singles: list[Restoration]) -> Restoration:
+    """Those of a batch as one."""
+    if not singles:
+        raise ImageError("an empty batch")
+    residuals = [s.residual for s in singles if s.residual is not None]
+    parameters = [s.parameters for s in singles if s.parameters is not None]
+    deviations = [s.uncertainty for s in singles if s.uncertainty is not None]
+    return Restoration(
+        torch.stack([s.image for s in singles]),
+        torch.stack(parameters) if parameters else None,
+        sum(residuals) / len(residuals) if residuals else None,
+        singles[0].evaluations,
+        uncertainty=torch.stack(deviations) if deviations else None,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -22,15 +23,15 @@ from .guidance import Guidance, Known, Problem
 from .io.jpeg import Jpeg
 from .io.notebook import Bar
 from .io.pictures import Photo, photo_of
-from .method import Restoration, TracedStep
+from .method import Restoration, TracedStep, joined
 from .metrics.draws import Draws
 from .metrics.limits import Limits
 from .metrics.picture import rms
 from .metrics.words import findings_of
 from .prior import PriorNet
-from .sampler import SamplerSettings, StepRecord, sample
+from .sampler import DrawsSettings, SamplerSettings, StepRecord, sample
 from .seeds import Stream, content_of, stream
-from .tiling import TiledPrior
+from .tiling import channels_last, tiled
 
 _BEYOND = 0.5
 _STOPS = 4
@@ -92,7 +93,8 @@ class Pipeline:
     ``prior`` moves to ``device`` (``auto`` is CUDA, then MPS, then the CPU), and is put in evaluation mode and
     frozen. ``seed`` is that of all random numbers. ``identity`` is plain data that says what results follow from,
     for reports: :func:`invdiff.load` puts the recipe's settings there. ``instead`` is another pipeline, with the same
-    operator, for photos beyond some limits. Raises ``MisfitError`` for parts that do not go together.
+    operator, for photos beyond some limits; ``draws`` how several pictures are drawn. Raises ``MisfitError`` for parts
+    that do not go together.
     """
 
     def __init__(
@@ -106,16 +108,19 @@ class Pipeline:
         device: str | torch.device = "auto",
         identity: Mapping[str, Any] | None = None,
         instead: Instead | None = None,
+        draws: DrawsSettings | None = None,
     ) -> None:
         self.degradation, self.guidance, self.seed, self.instead = degradation, list(guidance), seed, instead
         self.sampler = SamplerSettings() if sampler is None else sampler
+        self.draws = DrawsSettings() if draws is None else draws
         self.identity = dict(identity or {})
         check_fit(prior, degradation)
         check_sampler(prior, self.sampler)
         check_guidance(self.guidance, degradation.on_light)
         self.device = choose_device(device)
         with torch.inference_mode(False):  # its weights may move, and the loop takes gradients through them
-            self.prior = _channels_last(tiled(prior, self.sampler).to(self.device).eval().requires_grad_(False))
+            asked = tiled(prior, self.sampler.tile, self.sampler.overlap)
+            self.prior = channels_last(asked.to(self.device).eval().requires_grad_(False))
 
     def synthesize(self, clean: Tensor) -> tuple[Tensor, Tensor]:
         """Degrade a clean ``(3, H, W)`` image: measurement ``(3, h, w)`` and parameters, both seeded by its content."""
@@ -148,21 +153,22 @@ class Pipeline:
         ``trace`` keeps what each step arrived at, to look at or to ``plot()``, of one image; ``progress`` shows a bar,
         in a notebook too.
 
-        ``samples`` is how often to draw from the posterior: of several draws the result is the mean, and
-        ``uncertainty`` says how far they lie apart. The first is the one that is drawn alone.
+        ``samples`` is how often to draw from the posterior, as ``draws`` says: of several draws the result is the mean,
+        and ``uncertainty`` says how far off it is. The first is the one that is drawn alone, unless ``draws`` differ.
 
         Images are restored one by one, each with noise seeded by the pipeline's seed and its own content: the
         result does not depend on batch, order or process. Where the pipeline has another one beside it (``instead``
-        in a recipe), a picture beyond its limits goes there; tensors are measurements, and stay, as do several draws.
+        in a recipe), a picture beyond its limits goes there; tensors are measurements, and stay.
         """
         self.check_samples(samples)
-        chooses = samples == 1 and not isinstance(image, Tensor)
-        if self.instead is not None and chooses:
-            fitting, why = self.choice(photo_of(image))
+        asked: dict[str, Any] = {"kernel": kernel, "parameters": parameters, "truth": truth, "callback": callback}
+        asked |= {"trace": trace, "progress": progress, "samples": samples}
+        if (drawing := self.drawing(samples)) is not self:
+            return drawing.restore(image, **asked)
+        if self.instead is not None and not isinstance(image, Tensor):
+            fitting, why = self.choice(photo_of(image), samples)
             if fitting is not self:
-                told: dict[str, Any] = {"kernel": kernel, "parameters": parameters, "truth": truth}
-                found = fitting.restore(image, **told, callback=callback, trace=trace, progress=progress)
-                return _chosen(found, why)
+                return _chosen(fitting.restore(image, **asked), why)
         known = _Known(self._told(kernel, parameters), truth, draws=samples)
         images = len(image) if isinstance(image, Tensor) and image.ndim == 4 else 1
         if trace and images > 1:
@@ -179,31 +185,51 @@ class Pipeline:
         """The pipeline that :meth:`restore` takes a photo through: this one, or the other that is there instead."""
         return self.choice(photo)[0]
 
-    def choice(self, photo: Photo) -> tuple[Pipeline, str]:
-        """The same, and in words what of the photo asks for the other one; nothing where it is this one."""
+    def choice(self, photo: Photo, samples: int = 1) -> tuple[Pipeline, str]:
+        """The same, and in words what of the photo asks for the other one; nothing where it is this one.
+
+        One that gives the same picture every time is not taken for several ``samples``.
+        """
         if self.instead is None or not photo.pixels.numel():
             return self, ""
         y = photo.shown()  # as bright as a prior would be shown it
-        why = self.instead.limits.passed_by(self._gain(y) * y, photo.jpeg)
-        if not why:
+        why = self.instead.limits.passed_by(self._gain(y) * y, photo.compressed)
+        if not why or (samples > 1 and not self.instead.pipeline.draws_differ):
             return self, ""
-        return self.instead.pipeline, f"chosen rather than {self.identity.get('name', 'another')} for {why}"
+        named = self.identity.get("name", "another")
+        return self.instead.pipeline.drawing(samples), f"chosen rather than {named} for {why}"
 
     def check_samples(self, samples: int) -> None:
         """Refuse to draw several times what is the same each time; raises :class:`InvdiffError`."""
         if samples < 1:
             raise InvdiffError(f"samples: at least 1, got {samples}")
-        if samples > 1 and not (self.sampler.temperature > 0 and self.sampler.steps > 1):
+        if samples > 1 and not self.draws_differ:
             raise InvdiffError(
                 f"{samples} samples: temperature 0, or one step, gives the mean and nothing to draw; set "
                 "sampler.temperature=1 and sampler.steps=20, say"
             )
 
+    @property
+    def draws_differ(self) -> bool:
+        """Whether several draws are any use: they differ by the noise of more than one step."""
+        each = self.draws.sampler(self.sampler)
+        return each.temperature > 0 and each.steps > 1
+
+    def drawing(self, samples: int) -> Pipeline:
+        """The pipeline that draws so often: this one, or a copy of it with the sampler that ``draws`` asks for."""
+        each = self.draws.sampler(self.sampler)
+        if samples == 1 or each == self.sampler:
+            return self
+        other = copy(self)
+        other.sampler = each
+        other.identity = {**self.identity, "sampler": each.model_dump(mode="json")}
+        return other
+
     def _restore_any(self, image: Any, known: _Known, watch: _Watch) -> Restoration:
         if isinstance(image, Tensor):
             return self._restore_tensor(image, known, watch)
         photo = photo_of(image)
-        found = self._restore(photo.shown(), replace(known, jpeg=photo.jpeg), watch)
+        found = self._restore(photo.shown(), replace(known, jpeg=photo.compressed), watch)
         restored = photo.restored(found.image)
         if isinstance(image, Image.Image):
             found.image = restored.to_pil()
@@ -237,7 +263,7 @@ class Pipeline:
         if image.ndim == 4:
             told, truth = (self._for_each(value, len(image)) for value in (known.told, known.truth))
             each = _Known(told, truth, draws=known.draws)
-            return _joined([self._restore_tensor(one, each.of(i), watch) for i, one in enumerate(image)])
+            return joined([self._restore_tensor(one, each.of(i), watch) for i, one in enumerate(image)])
         if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
             raise ImageError(f"an image tensor is float (3, h, w) or (B, 3, h, w), got {tuple(image.shape)}")
         found = self._restore(image, known, watch)
@@ -306,8 +332,10 @@ class Pipeline:
         remark = problem.remarks[0]
         findings = findings_of(y, again, blur=blur, jpeg=known.jpeg, done=self._done(), remark=remark)
         if draws.count:
-            deviation = restored.uncertainty = self.degradation.frame(draws.deviation)
-            findings = replace(findings, draws=draws.count, spread=rms(deviation), detail=draws.detail)
+            deviation = self.degradation.frame(draws.deviation)
+            restored.uncertainty = self.draws.uncertainty(deviation, gain)
+            off = rms(restored.uncertainty) if self.draws.calibrated else None
+            findings = replace(findings, draws=draws.count, spread=rms(deviation), detail=draws.detail, off=off)
         restored.findings = findings
         return restored
 
@@ -370,31 +398,3 @@ def choose_device(device: str | torch.device) -> torch.device:
     if device == "mps" and not torch.backends.mps.is_available():
         raise InvdiffError("--device mps: no MPS device here; --device auto takes what there is")
     return torch.device(device)
-
-
-def tiled(prior: PriorNet, sampler: SamplerSettings) -> PriorNet:
-    """The prior as the loop asks it: in tiles, if the settings name a side for them."""
-    return TiledPrior(prior, sampler.tile, sampler.overlap) if sampler.tile else prior
-
-
-def _channels_last(prior: PriorNet) -> PriorNet:
-    """The prior with its weights laid out for images with channels last: convolutions are a seventh faster so."""
-    if any(p.ndim == 5 for p in prior.parameters()):  # of volumes, which have a layout of their own
-        return prior
-    laid_out: PriorNet = prior.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return laid_out
-
-
-def _joined(singles: list[Restoration]) -> Restoration:
-    if not singles:
-        raise ImageError("an empty batch")
-    residuals = [s.residual for s in singles if s.residual is not None]
-    parameters = [s.parameters for s in singles if s.parameters is not None]
-    deviations = [s.uncertainty for s in singles if s.uncertainty is not None]
-    return Restoration(
-        torch.stack([s.image for s in singles]),
-        torch.stack(parameters) if parameters else None,
-        sum(residuals) / len(residuals) if residuals else None,
-        singles[0].evaluations,
-        uncertainty=torch.stack(deviations) if deviations else None,
-    )

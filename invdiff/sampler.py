@@ -69,6 +69,38 @@ class SamplerSettings(Settings):
         return spec.schedule.nearest([(high - low) * sigma for sigma in self.sigmas])
 
 
+class DrawsSettings(Settings):
+    """How several pictures are drawn (``samples``), and how far their mean is from the truth.
+
+    Draws lie closer together than the truth is from them. By how much is measured, on photos and for one recipe
+    (``benchmarks/coverage.py``): the truth lies about their mean as a normal distribution with ``sqrt(floor**2 +
+    factor**2 * s**2)`` does, nine times in ten; ``s`` is the standard deviation of the draws.
+    """
+
+    steps: Annotated[Int, Field(ge=2)] | None = None
+    """Steps of each draw; null: the sampler's."""
+    temperature: Annotated[Float, Field(gt=0, le=1)] | None = None
+    """The noise of each draw; null: the sampler's."""
+    floor: Annotated[Float, Field(ge=0)] = 0.0
+    """What the mean is off by where draws agree, on [0, 1]."""
+    factor: Annotated[Float, Field(gt=0)] = 1.0
+    """By how much it is further off than draws differ."""
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it says more than the draws do."""
+        return (self.floor, self.factor) != (0, 1)
+
+    def sampler(self, single: SamplerSettings) -> SamplerSettings:
+        """The settings of each draw, by those of a single one."""
+        given = {"steps": self.steps, "temperature": self.temperature}
+        return single.model_copy(update={name: value for name, value in given.items() if value is not None})
+
+    def uncertainty(self, deviation: Tensor, gain: float = 1.0) -> Tensor:
+        """Of the mean of draws with that standard deviation, in a photo that was brightened ``gain`` times."""
+        return ((self.floor / gain) ** 2 + (self.factor * deviation) ** 2).sqrt()
+
+
 @dataclass
 class StepRecord:
     """What a callback sees after each step; images ``(B, 3, H, W)`` in [0, 1]."""

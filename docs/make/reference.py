@@ -25,7 +25,7 @@ from invdiff.components.registry import ROLES
 from invdiff.metrics.catalogue import FID, METRICS, RESIDUAL
 from invdiff.metrics.glossary import WORDS as DICTIONARY
 from invdiff.recipe.recipe import InputSettings, InsteadSettings, Skeleton
-from invdiff.sampler import SamplerSettings
+from invdiff.sampler import DrawsSettings, SamplerSettings
 from invdiff.training.settings import TrainSettings
 
 PAGE = Path(__file__).resolve().parents[1] / "reference.md"
@@ -46,7 +46,7 @@ OURS = (
         "adm",
     ),
 )
-NESTED_ELSEWHERE = {"degradation", "prior", "guidance", "sampler", "input", "train", "instead"}
+NESTED_ELSEWHERE = {"degradation", "prior", "guidance", "sampler", "draws", "input", "train", "instead"}
 
 
 def page() -> str:
@@ -59,6 +59,7 @@ def page() -> str:
         "## Recipes\n",
         settings(Skeleton, leave_out=()),
         "### `sampler`\n\n" + settings(SamplerSettings),
+        "### `draws`\n\n" + settings(DrawsSettings),
         "### `input`\n\n" + settings(InputSettings),
         "### `train`\n\n" + settings(TrainSettings),
         "### `instead`\n\n" + settings(InsteadSettings),

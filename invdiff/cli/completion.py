@@ -118,7 +118,7 @@ def _models(recipe: str) -> Iterator[tuple[str, type[BaseModel]]]:
     """The settings classes of a recipe's blocks by the beginning of their keys, those within them too."""
     from ..assembly import read
     from ..recipe.recipe import InputSettings
-    from ..sampler import SamplerSettings
+    from ..sampler import DrawsSettings, SamplerSettings
     from ..training.settings import TrainSettings
 
     found = read(recipe)
@@ -127,6 +127,7 @@ def _models(recipe: str) -> Iterator[tuple[str, type[BaseModel]]]:
     for place, part in enumerate(found.guidance):
         yield from _nested(f"guidance.{place}.", part.component.cls.Settings)
     yield from _nested("sampler.", SamplerSettings)
+    yield from _nested("draws.", DrawsSettings)
     yield from _nested("input.", InputSettings)
     if found.train is not None:
         yield from _nested("train.", TrainSettings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from ..errors import ImageError
 from .atomic import write_atomic
 from .deep_png import encode_deep_png
+from .former_jpeg import former_jpeg
 from .jpeg import Jpeg
 
 _ORIENTATION = 0x0112  # in EXIF
@@ -58,6 +60,11 @@ class Photo:
     metadata: Metadata = Metadata()
     jpeg: Jpeg | None = None
     deep: bool = False
+
+    @cached_property
+    def compressed(self) -> Jpeg | None:
+        """How it was compressed: by its file, or by a former one that its pixels tell of; they are asked once."""
+        return self.jpeg if self.jpeg is not None or self.deep else former_jpeg(self.pixels)
 
     def shown(self) -> Tensor:
         """The pixels, those under no alpha taken from the nearest visible one.

@@ -61,6 +61,7 @@ WORDS = (
         "whether the result, degraded again, gives the photo: what is left is no more than 1.5 times what noise and "
         "compression leave. It agrees with the photo then; that it is true does not follow",
     ),
+    Word(("former JPEG",), "a picture whose pixels tell that it was a JPEG before it was saved as something else"),
     Word(("grey level",), "one step of brightness of 8 bits: 1/255"),
     Word(("guidance",), "what pulls picture and kernel towards agreement with the photo, at every step"),
     Word(("instead",), "another recipe, which a noisy or compressed photo gets in place of the one that was named"),

@@ -24,7 +24,8 @@ class Limits:
     def passed_by(self, y: Tensor, jpeg: Jpeg | None = None) -> str:
         """What of a photo ``(3, h, w)`` in [0, 1] is beyond them, in words; nothing where nothing is.
 
-        Noise is what the photo's colours differ by in the finest detail, the quality that of the file's own tables.
+        Noise is what the photo's colours differ by in the finest detail, the quality that of
+        the file's own tables, or of a former one's.
         """
         found = []
         if (noise := colour_noise(y)) >= self.noise:
@@ -32,5 +33,5 @@ class Limits:
         elif self.grain < 1 and (grain := float(noise_level(y[None]))) >= self.grain:
             found.append(f"grain of {100 * grain:.1f} %")
         if jpeg is not None and jpeg.quality <= self.quality:
-            found.append(f"JPEG quality of {jpeg.quality}")
+            found.append(f"{jpeg.kind} quality of {jpeg.quality}")
         return " and ".join(found)

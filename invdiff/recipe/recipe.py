@@ -12,7 +12,7 @@ from pydantic import Field
 
 from ..components.registry import Component, Part, Registry, Role
 from ..errors import PluginError, RecipeError, suggest
-from ..sampler import SamplerSettings
+from ..sampler import DrawsSettings, SamplerSettings
 from ..settings import Float, Int, Settings
 from ..training.settings import TrainSettings
 from .source import Change, Key, Source, key_of
@@ -53,6 +53,7 @@ class Recipe:
     prior: Part
     guidance: tuple[Part, ...]
     sampler: SamplerSettings
+    draws: DrawsSettings
     input: InputSettings
     train: TrainSettings | None
     teacher: Part | None
@@ -77,6 +78,7 @@ class Recipe:
             "prior": part(self.prior),
             "guidance": [part(g) for g in self.guidance],
             "sampler": self.sampler.model_dump(mode="json"),
+            "draws": self.draws.model_dump(mode="json"),
             "input": self.input.model_dump(mode="json"),
             "train": self.train.model_dump(mode="json") if self.train else None,
             "instead": self.instead.model_dump(mode="json") if self.instead else None,
@@ -98,6 +100,9 @@ class Skeleton(Settings):
     """Guidances, which act in this order at every step: a ``kind`` and its settings each."""
     sampler: dict[str, Any] = {}
     """How the reverse diffusion is walked."""
+    draws: dict[str, Any] = {}
+    """How several pictures are drawn, and how far off they are; a recipe that ``extends`` this one does not take it
+    over."""
     input: dict[str, Any] = {}
     """Where pictures come from when the command line names none."""
     train: dict[str, Any] | None = None
@@ -138,6 +143,7 @@ def load_recipe(path: str | os.PathLike[str], registry: Registry, overrides: Seq
         prior=part("prior", skeleton.prior, ("prior",)),
         guidance=tuple(part("guidance", block, ("guidance", i)) for i, block in enumerate(skeleton.guidance)),
         sampler=source.validate(SamplerSettings, skeleton.sampler, ("sampler",)),
+        draws=source.validate(DrawsSettings, skeleton.draws, ("draws",)),
         input=source.validate(InputSettings, skeleton.input, ("input",)),
         train=train,
         teacher=part("prior", train.teacher.prior, teaching) if train and train.teacher else None,

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic.errors import PydanticInvalidForJsonSchema
 
 from ..components.registry import Component, Registry, Role
-from ..sampler import SamplerSettings
+from ..sampler import DrawsSettings, SamplerSettings
 from ..settings import Settings
 from ..training.settings import TrainSettings
 from .recipe import InputSettings, InsteadSettings, Skeleton
@@ -49,6 +49,7 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
         "prior": role("prior"),
         "guidance": {"type": "array", "items": role("guidance")},
         "sampler": refer("sampler", SamplerSettings),
+        "draws": refer("draws", DrawsSettings),
         "input": refer("input", InputSettings),
         "train": {"anyOf": [refer("train", TrainSettings), {"type": "null"}]},
         "instead": {"anyOf": [refer("instead", InsteadSettings), {"type": "null"}]},

@@ -19,7 +19,7 @@ _MOST = 20_000
 """Values that a recipe may hold, those that aliases repeat counted each time."""
 _LONGEST_CHAIN = 32
 """Recipes that may extend one another."""
-_OWN = "instead"  # names a file from the recipe's own folder, for its own prior
+_OWN = ("instead", "draws")  # what names a file from the recipe's own folder, or was measured, for its own prior
 _CHOICES = ("kind", "family")  # keys that say what the others beside them mean
 
 
@@ -107,8 +107,9 @@ class Source:
         if not there:
             raise RecipeError(f"{place}: no such recipe: {below}")
         base = Source.read(below, chain)
-        base.data.pop(_OWN, None)
-        replaced: list[Key] = [(_OWN,)]
+        for own in _OWN:
+            base.data.pop(own, None)
+        replaced: list[Key] = [(own,) for own in _OWN]
         self.data = _merged(base.data, self.data, (), replaced)
         kept = {k: v for k, v in base.places.items() if k and not any(k[: len(r)] == r for r in replaced)}
         self.places = {**kept, **self.places}

@@ -107,12 +107,12 @@ class Run:
     def __init__(
         self, pipeline: Pipeline, jobs: Sequence[Job], folder: Path, options: RunOptions, recipe: str = ""
     ) -> None:
-        self.pipeline, self.jobs, self.folder = pipeline, list(jobs), folder
+        pipeline.check_samples(options.samples)
+        self.pipeline, self.jobs, self.folder = pipeline.drawing(options.samples), list(jobs), folder
         self.options, self.recipe = options, recipe
         if options.shrink is not None:
             self._check_shrink(options.shrink)
         self._check_names()
-        pipeline.check_samples(options.samples)
         self.outcomes: list[Outcome] = []
         self.report_path = self.folder / REPORT
         self.entries, whole = read_entries(self.report_path, pipeline.identity)
@@ -227,7 +227,7 @@ class Run:
             self.options.format.check(photo, self.pipeline.degradation.scale)
         except ImageError as error:
             raise ImageError(f"{job.input}: {error}") from None
-        pipeline, why = (self.pipeline, "") if self.options.samples > 1 else self.pipeline.choice(photo)
+        pipeline, why = self.pipeline.choice(photo, self.options.samples)
         key = self._key(measurement, pipeline)
         known = self.entries.get(job.stem)
         done = known is not None and known.get("key") == key and not self.options.force and self._has_files(known)
@@ -326,7 +326,7 @@ class Run:
         if self.options.kernel is not None:
             digest.update(b"kernel" + self.options.kernel.contiguous().numpy().tobytes())
         if self.options.samples > 1:
-            digest.update(f"samples {self.options.samples}".encode())
+            digest.update(f"samples {self.options.samples} {pipeline.draws!r}".encode())
         if self.options.shrink is not None:
             digest.update(f"shrink {self.options.shrink}".encode())
         if self.options.format != PNG:

@@ -22,7 +22,10 @@ ROOMS = {
     ),
     "sampler": ("`step` and `sample`: the one loop", {"degradation", "guidance", "prior", "schedule", "settings"}),
     "tiling": ("any prior on any size", {"prior"}),
-    "method": ("`Restoration`, and `Method`: other ways to restore", {"degradation", "io", "metrics", "settings"}),
+    "method": (
+        "`Restoration`, and `Method`: other ways to restore",
+        {"degradation", "errors", "io", "metrics", "settings"},
+    ),
     "kernel_set": ("`KernelSet`: kernels to test with", {"degradation", "settings"}),
     "fit": ("which parts go together", {"degradation", "errors", "guidance", "prior", "sampler"}),
     "pipeline": (
@@ -66,6 +69,8 @@ ROOMS = {
             "prior",
             "recipe",
             "training",
+            "sampler",
+            "tiling",
         },
     ),
     "hub": (

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
+from invdiff.io.jpeg import Jpeg, filled
 from invdiff.metrics.catalogue import FID, METRICS, RESIDUAL
 from invdiff.metrics.glossary import WORDS, words_in
 from invdiff.metrics.words import Findings
 
+JPEG = Jpeg(filled(np.array([6, *[0] * 63])))
+FORMER = replace(JPEG, former=True)
 SAID = {
-    "explained, and compressed": Findings("a soft blur", 0.02, 85, 0.01, 0.012, done="in 5 steps by the recipe x"),
+    "explained, and compressed": Findings("a soft blur", 0.02, JPEG, 0.01, 0.012, done="in 5 steps by the recipe x"),
+    "explained, compressed before": Findings("a soft blur", 0.02, FORMER, 0.01, 0.012),
     "noise drawn as texture": Findings("", 0.05, None, 0.01, 0.05),
     "small": Findings("a shake", 0.002, None, 0.01, 0.002),
     "not explained": Findings("a soft blur", 0.002, None, 0.05, 0.002),
@@ -17,6 +24,7 @@ SAID = {
 }
 TERMS = {
     "explained, and compressed": {"blur", "noise", "compression", "explained", "grey level", "step", "recipe"},
+    "explained, compressed before": {"blur", "noise", "compression", "former JPEG", "explained", "grey level"},
     "noise drawn as texture": {"noise", "texture", "explained"},
     "small": {"shake", "explained", "grey level", "noise"},
     "not explained": {"not explained", "grey level", "noise"},

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
-from invdiff.io.jpeg import Jpeg, _scaled
+from invdiff.io.jpeg import Jpeg, filled
 from invdiff.metrics.limits import Limits
 from invdiff.metrics.noise import colour_noise, noise_level
 
@@ -33,11 +36,12 @@ def test_a_grey_photo_has_no_colours(fur):
 def test_limits():
     flat = torch.full((3, 32, 32), 0.5)
     grain = flat + 0.02 * torch.randn(flat.shape, generator=torch.Generator().manual_seed(2))
-    coarse = Jpeg((tuple(_scaled(80).astype(int)),))
+    coarse = Jpeg(filled(np.array([6, *[0] * 63])))
     limits = Limits(0.01, 80)
     assert limits.passed_by(flat) == ""
     assert limits.passed_by(grain) == "colour noise of 2.0 %"
     assert limits.passed_by(flat, coarse) == "JPEG quality of 80"
+    assert limits.passed_by(flat, replace(coarse, former=True)) == "former JPEG quality of 80"
     assert Limits(0.01, 79).passed_by(flat, coarse) == ""
     assert limits.passed_by(grain, coarse) == "colour noise of 2.0 % and JPEG quality of 80"
     film = 0.03 * torch.randn(200, 200, generator=torch.Generator().manual_seed(3))

@@ -45,7 +45,7 @@ def test_and_one_that_was_compressed(scene, quality):
     file = Image.open(buffer)
     y = torch.from_numpy(np.asarray(file).copy()).permute(2, 0, 1) / 255
     told, untold = findings_of(y, scene, jpeg=Jpeg.of(file)), findings_of(y, scene)
-    assert told.quality == quality
+    assert told.numbers["jpeg_quality"] == quality
     assert told.found.endswith(f"JPEG quality about {quality}")
     assert told.floor > untold.floor
     assert told.times < untold.times

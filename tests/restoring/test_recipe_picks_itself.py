@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from skimage import data
 
 import invdiff
 from invdiff.components.weights import save_prior
@@ -74,6 +75,19 @@ def test_each_photo_gets_what_fits(two, cli, photo, tmp_path, report):
         assert (out / f"{stem}.png").read_bytes() == (tmp_path / "same" / f"{stem}.png").read_bytes()
     assert "4 already done" in cli("run", two, tmp_path / "in", "-o", out).out
     assert {stem: entry["words"]["done"] for stem, entry in report(out).items()} == taken
+
+
+def test_a_jpeg_that_was_saved_anew(two, cli, tmp_path, report):
+    """Its pixels tell, wherever it was cut: it is restored as the JPEG is, and the report says why."""
+    Image.fromarray(data.astronaut()[:203, 200:403]).save(tmp_path / "a.jpg", quality=60)
+    Image.open(tmp_path / "a.jpg").crop((5, 3, 69, 67)).save(tmp_path / "b.png")
+    result = cli("run", two, tmp_path / "b.png", "-o", tmp_path / "out")
+    assert result.code == 0, result.err
+    entry = report(tmp_path / "out")["b"]
+    assert entry["words"]["found"].endswith("; former JPEG quality about 60")
+    assert entry["words"]["done"].endswith("; chosen rather than tiny for former JPEG quality of 60")
+    assert (entry["findings"]["jpeg_quality"], entry["findings"]["jpeg_former"]) == (60, True)
+    assert "for former JPEG quality of 60" in cli("run", two, tmp_path / "b.png", "--dry-run", "--force").out
 
 
 def test_python_does_the_same(two, cli, photo, tmp_path):

@@ -81,3 +81,52 @@ def test_files_and_words(recipe, cli, picture, tmp_path, report, pipe):
     (image,) = json.loads(cli(*command, "--samples", 2, "--json").out)["images"]
     assert image["steps"] == 2
     assert image["evaluations"] == 4
+
+
+DRAWS = ("input:", "draws: {steps: 3, temperature: 1, floor: 0.02, factor: 2}\ninput:")
+ONE_STEP = ("steps: 2", "steps: 1\n  temperature: 0")
+
+
+def test_a_recipe_says_how_it_draws(recipe, cli, picture, tmp_path, report):
+    """Steps and noise for draws alone, and how far off their mean was on other photos."""
+    path = recipe(DRAWS, ONE_STEP)
+    photo = load(picture("a.png"))
+    pipe = invdiff.load(path)
+    plain = invdiff.load(path, overrides=["sampler.steps=3", "sampler.temperature=1"])
+    out, same = pipe.restore(photo, samples=2), plain.restore(photo, samples=2)
+    assert torch.equal(out.image.pixels, same.image.pixels)
+    assert pipe.restore(photo).evaluations == 1
+    # Other settings of the sampler are not what was measured.
+    torch.testing.assert_close(out.uncertainty, (0.02**2 + 4 * same.uncertainty**2).sqrt())
+    assert "their mean is off by about" not in same.findings.words["sure"]
+    result = cli("run", path, picture("a.png"), "-o", tmp_path / "out", "--samples", 2)
+    assert result.code == 0, result.err
+    entry = report(tmp_path / "out")["a"]
+    off = entry["findings"]["draws_off"]
+    assert off == pytest.approx(float(out.uncertainty.double().square().mean().sqrt()), rel=1e-4)
+    assert entry["words"]["sure"].endswith(f"; their mean is off by about {255 * off:.1f}, as on other photos")
+    assert (entry["steps"], entry["evaluations"]) == (3, 6)
+    assert "1 already done" in cli("run", path, picture("a.png"), "-o", tmp_path / "out", "--samples", 2).out
+    changed = ["--samples", 2, "--set", "draws.factor=3"]
+    assert "1 restored" in cli("run", path, picture("a.png"), "-o", tmp_path / "out", *changed).out
+
+
+def test_the_floor_of_a_dark_photo(recipe, picture):
+    """An eighth of the light: an eighth of everything, of what is not known, too."""
+    pipe = invdiff.load(recipe(DRAWS))
+    y = 0.6 + 0.4 * load(picture("a.png")).pixels
+    bright, dark = pipe.restore(y, samples=2), pipe.restore(y / 8, samples=2)
+    torch.testing.assert_close(dark.uncertainty, bright.uncertainty / 8, atol=1e-5, rtol=1e-3)
+
+
+def test_draws_go_to_the_recipe_that_fits(recipe, tmp_path):
+    """Several draws of a noisy photo: the other recipe makes them, if it says how; what extends it says nothing."""
+    recipe(("name: tiny", "name: other"), DRAWS, ONE_STEP, name="other.yaml")
+    path = recipe(("input:", "instead: {recipe: other.yaml, noise: 0.02, quality: 80}\ninput:"))
+    pipe = invdiff.load(path)
+    y = 0.5 + 0.04 * torch.randn(16, 20, 3, generator=torch.Generator().manual_seed(0)).numpy()
+    out = pipe.restore(y, samples=2)
+    assert out.evaluations == 6
+    assert "by other, in 3 steps; chosen rather than tiny for colour noise" in out.findings.words["done"]
+    (tmp_path / "over.yaml").write_text("extends: other.yaml\nname: over\nsampler: {steps: 2, temperature: 1}\n")
+    assert invdiff.load(tmp_path / "over.yaml").restore(y, samples=2).evaluations == 4
