@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
-from .degradation import Degradation
+import numpy as np
+import torch
+from torch import Tensor
+
+from .blur.kernel_files import framed
+from .degradation import Degradation, KernelSpace, ParameterSpace
 from .errors import InvdiffError
 from .guidance import Guidance
 from .prior import PriorNet
@@ -54,3 +60,33 @@ def check_guidance(guidance: Sequence[Guidance], degradation: Degradation) -> No
         reason = guide.unfit(degradation)
         if reason:
             raise MisfitError(f"guidance.{place}", reason)
+
+
+def checked_parameters(space: ParameterSpace, kernel: Any, parameters: Tensor | None) -> Tensor | None:
+    """The parameters that restoring is told, checked: ``(*shape)`` or ``(B, *shape)``."""
+    if kernel is not None:
+        if parameters is not None:
+            raise InvdiffError("kernel and parameters say the same thing: give one of them")
+        if not isinstance(space, KernelSpace):
+            raise InvdiffError(f"kernel: this operator has none; its parameters are {space}: give parameters")
+        array = np.asarray(kernel.detach().cpu() if isinstance(kernel, Tensor) else kernel)
+        if array.ndim == 3:
+            return torch.stack([framed("kernel", one, space.size).float() for one in array])
+        return framed("kernel", array, space.size).float()
+    if parameters is None:
+        return None
+    batch = parameters.detach().float().cpu()
+    batch = batch if batch.ndim > len(space.shape) else batch[None]
+    if tuple(batch.shape[1:]) != space.shape or not space.contains(batch):
+        raise InvdiffError(f"parameters: {tuple(parameters.shape)} do not lie in the operator's {space}")
+    return parameters.detach().float().cpu()
+
+
+def each_of(space: ParameterSpace, value: Tensor | None, batch: int) -> Tensor | None:
+    """Parameters of one image, or of each of a batch, as those of each."""
+    shape = space.shape
+    if value is None or tuple(value.shape) == (batch, *shape):
+        return value
+    if tuple(value.shape) != shape:
+        raise InvdiffError(f"parameters are {shape} or {(batch, *shape)} for these images, got {tuple(value.shape)}")
+    return value.expand(batch, *shape)

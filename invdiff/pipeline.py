@@ -15,10 +15,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .blur.kernel_files import framed
-from .degradation import Degradation, KernelSpace
+from .degradation import Degradation
 from .errors import ImageError, InvdiffError
-from .fit import check_fit, check_guidance, check_sampler
+from .fit import check_fit, check_guidance, check_sampler, checked_parameters, each_of
 from .guidance import Guidance, Known, Problem
 from .io.jpeg import Jpeg
 from .io.notebook import Bar
@@ -42,17 +41,18 @@ OnStep = Callable[[StepRecord], None]
 @dataclass(frozen=True)
 class _Known:
     """What is known of one measurement: parameters it is restored with, the truth for guidances that ask, how its file
-    was compressed, and how many draws are asked for."""
+    was compressed, and what is asked for: how many draws, and how much of its noise is to go."""
 
     told: Tensor | None = None
     truth: Tensor | None = None
     jpeg: Jpeg | None = None
     draws: int = 1
+    denoise: float = 1.0
 
     def of(self, index: int) -> _Known:
         """The same of one image of a batch."""
         told, truth = (None if value is None else value[index] for value in (self.told, self.truth))
-        return _Known(told, truth, draws=self.draws)
+        return replace(self, told=told, truth=truth)
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,7 @@ class Pipeline:
         trace: bool = False,
         progress: bool = False,
         samples: int = 1,
+        denoise: float = 1.0,
     ) -> Restoration:
         """Restore a PIL image, an array, or a ``(3, h, w)`` or ``(B, 3, h, w)`` tensor in [0, 1].
 
@@ -156,20 +157,26 @@ class Pipeline:
         ``samples`` is how often to draw from the posterior, as ``draws`` says: of several draws the result is the mean,
         and ``uncertainty`` says how far off it is. The first is the one that is drawn alone, unless ``draws`` differ.
 
+        ``denoise`` says how much of what the result leaves of the photo is noise to be rid of: of the rest, ``1 -
+        denoise`` of it, the result gets back, enlarged as bicubic interpolation would. At 0 all grain stays.
+
         Images are restored one by one, each with noise seeded by the pipeline's seed and its own content: the
         result does not depend on batch, order or process. Where the pipeline has another one beside it (``instead``
         in a recipe), a picture beyond its limits goes there; tensors are measurements, and stay.
         """
         self.check_samples(samples)
+        if not 0 <= denoise <= 1:
+            raise InvdiffError(f"denoise: from 0 to 1, got {denoise:g}")
         asked: dict[str, Any] = {"kernel": kernel, "parameters": parameters, "truth": truth, "callback": callback}
-        asked |= {"trace": trace, "progress": progress, "samples": samples}
+        asked |= {"trace": trace, "progress": progress, "samples": samples, "denoise": denoise}
         if (drawing := self.drawing(samples)) is not self:
             return drawing.restore(image, **asked)
         if self.instead is not None and not isinstance(image, Tensor):
             fitting, why = self.choice(photo_of(image), samples)
             if fitting is not self:
                 return _chosen(fitting.restore(image, **asked), why)
-        known = _Known(self._told(kernel, parameters), truth, draws=samples)
+        own = checked_parameters(self.degradation.parameters, kernel, parameters)
+        known = _Known(own, truth, draws=samples, denoise=denoise)
         images = len(image) if isinstance(image, Tensor) and image.ndim == 4 else 1
         if trace and images > 1:
             raise InvdiffError("trace: is of one image: restore those of a batch one by one")
@@ -239,47 +246,17 @@ class Pipeline:
             found.image = restored
         return found
 
-    def _told(self, kernel: Any, parameters: Tensor | None) -> Tensor | None:
-        """The parameters that restoring is told, checked: ``(*shape)`` or ``(B, *shape)``."""
-        space = self.degradation.parameters
-        if kernel is not None:
-            if parameters is not None:
-                raise InvdiffError("kernel and parameters say the same thing: give one of them")
-            if not isinstance(space, KernelSpace):
-                raise InvdiffError(f"kernel: this operator has none; its parameters are {space}: give parameters")
-            array = np.asarray(kernel.detach().cpu() if isinstance(kernel, Tensor) else kernel)
-            if array.ndim == 3:
-                return torch.stack([framed("kernel", one, space.size).float() for one in array])
-            return framed("kernel", array, space.size).float()
-        if parameters is None:
-            return None
-        batch = parameters.detach().float().cpu()
-        batch = batch if batch.ndim > len(space.shape) else batch[None]
-        if tuple(batch.shape[1:]) != space.shape or not space.contains(batch):
-            raise InvdiffError(f"parameters: {tuple(parameters.shape)} do not lie in the operator's {space}")
-        return parameters.detach().float().cpu()
-
     def _restore_tensor(self, image: Tensor, known: _Known, watch: _Watch) -> Restoration:
         if image.ndim == 4:
-            told, truth = (self._for_each(value, len(image)) for value in (known.told, known.truth))
-            each = _Known(told, truth, draws=known.draws)
+            space, batch = self.degradation.parameters, len(image)
+            told, truth = (each_of(space, value, batch) for value in (known.told, known.truth))
+            each = replace(known, told=told, truth=truth)
             return joined([self._restore_tensor(one, each.of(i), watch) for i, one in enumerate(image)])
         if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
             raise ImageError(f"an image tensor is float (3, h, w) or (B, 3, h, w), got {tuple(image.shape)}")
         found = self._restore(image, known, watch)
         found.image = found.image.to(image)
         return found
-
-    def _for_each(self, value: Tensor | None, batch: int) -> Tensor | None:
-        """Parameters of one image, or of each of a batch, as those of each."""
-        shape = self.degradation.parameters.shape
-        if value is None or tuple(value.shape) == (batch, *shape):
-            return value
-        if tuple(value.shape) != shape:
-            raise InvdiffError(
-                f"parameters are {shape} or {(batch, *shape)} for these images, got {tuple(value.shape)}"
-            )
-        return value.expand(batch, *shape)
 
     def _restore(self, pixels: Tensor, known: _Known, watch: _Watch) -> Restoration:
         """One image ``(3, h, w)``; the result is on the CPU, in [0, 1]."""
@@ -294,7 +271,7 @@ class Pipeline:
         measured = y[None].to(self.device)
         lifted = self.degradation.lift(measured).shape
         self.degradation.output_shape((lifted[-2], lifted[-1]))  # refuses a picture that is too small
-        told, truth = (self._for_each(value, 1) for value in (known.told, known.truth))
+        told, truth = (each_of(self.degradation.parameters, value, 1) for value in (known.told, known.truth))
         told, truth = (None if value is None else value.float().to(self.device) for value in (told, truth))
         guidance, sampler = self.guidance, self.sampler
         if told is not None:
@@ -324,13 +301,15 @@ class Pipeline:
                 thetas += [] if theta is None else [theta]
         if known.draws > 1:
             x, theta = draws.mean[None].to(x), torch.stack(thetas).mean(0) if thetas else None
+        if known.denoise < 1:
+            x = self._with_noise(x, measured, theta, 1 - known.denoise)
         found = self._arrived(measured, x, theta)
         restored = Restoration(found.image, found.parameters, found.residual, evaluations)
         again = None if theta is None else self.degradation.apply(x, theta)[0].cpu()
         own = found.parameters if told is None else None
         blur = "" if own is None else self.degradation.described(own)
         remark = problem.remarks[0]
-        findings = findings_of(y, again, blur=blur, jpeg=known.jpeg, done=self._done(), remark=remark)
+        findings = findings_of(y, again, blur=blur, jpeg=known.jpeg, done=self._done(known.denoise), remark=remark)
         if draws.count:
             deviation = self.degradation.frame(draws.deviation)
             restored.uncertainty = self.draws.uncertainty(deviation, gain)
@@ -351,13 +330,22 @@ class Pipeline:
             return 1.0
         return 2.0 ** min(max(math.floor(-math.log2(brightest)), 0), _STOPS)
 
-    def _done(self) -> str:
+    def _with_noise(self, x: Tensor, y: Tensor, theta: Tensor | None, share: float) -> Tensor:
+        """A result with a share of what it leaves of its photo."""
+        if theta is None:
+            raise InvdiffError("denoise: nothing says how the photo came about, and so what of it is noise")
+        with torch.no_grad():
+            left = self.degradation.lift(y - self.degradation.apply(x, theta))
+        return (x + share * left).clamp(0, 1)
+
+    def _done(self, denoise: float = 1.0) -> str:
         """What restoring does, for people."""
         scale, steps = self.degradation.scale, self.sampler.steps
         what = f"enlarged {scale} times" if scale > 1 else "restored at its own size"
         by = f" by {self.identity['name']}" if "name" in self.identity else ""
         by += "" if self.degradation.on_light is self.degradation else ", in linear light"
-        return f"{what}{by}, in {steps} step{'s' if steps > 1 else ''}"
+        noise = "" if denoise == 1 else f", {100 * (1 - denoise):.0f} % of what it left of the photo put back"
+        return f"{what}{by}, in {steps} step{'s' if steps > 1 else ''}{noise}"
 
     def _arrived(self, measured: Tensor, x: Tensor, theta: Tensor | None) -> TracedStep:
         """An image ``x (1, 3, H, W)`` and its parameters as results show them, on the CPU, with their residual."""

@@ -28,6 +28,7 @@ SECTIONS = {
         "overrides",
         "seed",
         "samples",
+        "denoise",
         "scale",
         "device",
         "force",

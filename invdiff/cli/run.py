@@ -51,7 +51,9 @@ if TYPE_CHECKING:
 @click.option("--kernel", type=PLACE, help="File with the blur's kernel, if it is known.")
 @click.option("--lpips", type=PLACE, help="Folder with LPIPS weights; adds that metric.")
 @click.option("--samples", type=click.IntRange(1), default=1, help="Draw so often: the mean, and how sure it is.")
-@click.option("--scale", type=click.IntRange(1), help="Also write <name>.x1.png, the photo's size, or .x2.png.")
+@click.option("--denoise", type=click.FloatRange(0, 1), default=1.0, help="How much of the noise goes; 0 keeps grain.")
+@click.option("--scale", type=click.FloatRange(0, min_open=True), help="Also write <name>.x1.png, the photo's size.")
+@click.option("--size", help="Also write the result in that size, 1920 wide or in 1920x1080, say.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
 @click.option("--preview", is_flag=True, help="Show each step in <name>.preview.png until the picture is done.")
 @click.option("--force", is_flag=True, help="Restore again what is already done.")
@@ -71,7 +73,9 @@ def run(
     kernel: Path | None,
     lpips: Path | None,
     samples: int,
-    scale: int | None,
+    denoise: float,
+    scale: float | None,
+    size: str | None,
     dry_run: bool,
     preview: bool,
     force: bool,
@@ -86,6 +90,7 @@ def run(
     from ..restoring.jobs import job_of_sample, jobs_of, with_references
     from ..restoring.output import output_of
     from ..restoring.run import Run, RunOptions
+    from ..restoring.smaller import Smaller
     from .display import RunDisplay
     from .plan import show_plan
 
@@ -104,6 +109,8 @@ def run(
     for option, given in (("--reference", reference), ("--kernel", kernel)):
         if synthesize and given is not None:
             raise InvdiffError(f"{option} goes with degraded inputs, --synthesize with clean ones: give one of them")
+    if scale is not None and size is not None:
+        raise InvdiffError("--scale and --size say the same thing: give one of them")
     if synthesize and halve:
         raise InvdiffError("--halve goes with photos as they are, --synthesize with clean ones: give one of them")
     if reference is not None:
@@ -118,7 +125,8 @@ def run(
         lpips=LPIPS(lpips) if lpips else None,
         samples=samples,
         format=result.format,
-        shrink=scale,
+        denoise=denoise,
+        smaller=Smaller.of_size(size) if size is not None else None if scale is None else Smaller(scale),
         force=force,
         preview=preview,
         debug=common.debug,

@@ -91,7 +91,9 @@ WORDS = (
     Word(("tile",), "a part of a large picture that the network sees at once"),
     Word(("trace",), "what every step looked like, and how good it was"),
     Word(("truth",), "the clean picture, or the true kernel, where they are known"),
-    Word(("uncertainty",), "how far several draws differ, as a map: where to be careful, not by how much"),
+    Word(
+        ("uncertainty",), "how far off the mean of several draws is, as a map, by how far off such were on other photos"
+    ),
     Word(("variant",), "the recipe with a change, as a row of its own"),
     Word(("weights", "checkpoint"), "the numbers that a network has learned, and the file with them"),
 )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import metrics
-from ..blur import downsample_bicubic
+from ..blur import resize_bicubic
 from ..degradation import BoxSpace, Degradation
 from ..io.atomic import write_atomic
 from ..io.formats import Format
@@ -22,6 +22,7 @@ from ..io.sheets import comparison, save_kernel, uncertainty_picture
 from ..metrics.lpips import LPIPS
 from ..metrics.result import parameter_metrics, picture_metrics, residual_rms
 from ..metrics.words import Findings
+from .smaller import Smaller
 
 
 @dataclass(frozen=True)
@@ -109,15 +110,15 @@ COMPARE, UNCERTAINTY, KERNEL = ".compare.png", ".uncertainty.png", (".kernel.png
 """What stands beside a result, by the end of its name."""
 
 
-def shrunk_suffix(times: int, form: Format) -> str:
-    """The end of the name of a result that is shrunk to so many times the photo's size."""
-    return f".x{times}{form.suffix}"
+def smaller_suffix(size: Smaller, form: Format) -> str:
+    """The end of the name of a result in another size."""
+    return f".{size}{form.suffix}"
 
 
-def save(result: Result, folder: Path, stem: str, form: Format, shrink: int | None = None) -> list[str]:
+def save(result: Result, folder: Path, stem: str, form: Format, smaller: Smaller | None = None) -> list[str]:
     """Write the files of one picture, the picture itself last, and return their names, the picture's first.
 
-    ``shrink`` adds the result at so many times the photo's size, by antialiased bicubic downsampling.
+    ``smaller`` adds the result in that size, by antialiased bicubic downsampling.
     """
     suffixes = [form.suffix, COMPARE]
     size = (result.photo.pixels.shape[-2], result.photo.pixels.shape[-1])
@@ -133,11 +134,11 @@ def save(result: Result, folder: Path, stem: str, form: Format, shrink: int | No
     if result.uncertainty is not None:
         save_png(uncertainty_picture(result.uncertainty)[0], folder / f"{stem}{UNCERTAINTY}")
         suffixes.append(UNCERTAINTY)
-    if shrink is not None:
-        smaller = downsample_bicubic(result.restored.pixels, result.operator.scale // shrink)
-        shrunk = shrunk_suffix(shrink, form)
-        write_atomic(folder / f"{stem}{shrunk}", form.encode(result.restored.restored(smaller)))
-        suffixes.append(shrunk)
+    if smaller is not None:
+        whole = result.restored.pixels
+        shrunk = resize_bicubic(whole, *smaller.of(size, (whole.shape[-2], whole.shape[-1])))
+        write_atomic(folder / f"{stem}{smaller_suffix(smaller, form)}", form.encode(result.restored.restored(shrunk)))
+        suffixes.append(smaller_suffix(smaller, form))
     write_atomic(folder / f"{stem}{form.suffix}", form.encode(result.restored))
     return [stem + suffix for suffix in suffixes]
 

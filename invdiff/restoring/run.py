@@ -29,7 +29,8 @@ from ..pipeline import OnStep, Pipeline
 from ..sampler import StepRecord
 from .jobs import Job
 from .report import REPORT, conventions_of, read_entries, versions, write_report
-from .result import COMPARE, KERNEL, UNCERTAINTY, Result, certificate, entry_of, save, shrunk_suffix
+from .result import COMPARE, KERNEL, UNCERTAINTY, Result, certificate, entry_of, save, smaller_suffix
+from .smaller import Smaller
 
 _ASIDE, _PREVIEW = "report.edited.json", ".preview.png"
 
@@ -51,8 +52,10 @@ class RunOptions:
     """Draws from the posterior; the result is the mean of several."""
     format: Format = PNG
     """What restored pictures are written as; what stands beside them is PNG."""
-    shrink: int | None = None
-    """Also write the result shrunk exactly to so many times the photo's size; it must divide the operator's scale."""
+    denoise: float = 1.0
+    """How much of what the result leaves of the photo is noise to be rid of."""
+    smaller: Smaller | None = None
+    """Also write the result in that size, by antialiased bicubic downsampling."""
     force: bool = False
     """Restore again what is already done."""
     preview: bool = False
@@ -110,8 +113,7 @@ class Run:
         pipeline.check_samples(options.samples)
         self.pipeline, self.jobs, self.folder = pipeline.drawing(options.samples), list(jobs), folder
         self.options, self.recipe = options, recipe
-        if options.shrink is not None:
-            self._check_shrink(options.shrink)
+        self._check_smaller()
         self._check_names()
         self.outcomes: list[Outcome] = []
         self.report_path = self.folder / REPORT
@@ -119,13 +121,12 @@ class Run:
         aside = f"{self.report_path}: not as a run writes it; kept as {_ASIDE}, and what it lacks is done again"
         self.notes = [] if whole else [aside]
 
-    def _check_shrink(self, times: int) -> None:
-        """Refuse a size that cannot be had exactly."""
-        scale = self.pipeline.degradation.scale
-        fitting = [str(n) for n in range(1, scale) if scale % n == 0]
-        if str(times) not in fitting:
-            sizes = f"it can also be had at {' and '.join(fitting)}" if fitting else "there is no smaller one"
-            raise InvdiffError(f"--scale {times}: the result is {scale} times the photo's size; {sizes}")
+    def _check_smaller(self) -> None:
+        """Refuse a size that no result has."""
+        wanted, scale = self.options.smaller, self.pipeline.degradation.scale
+        if wanted is not None and wanted.times is not None and not wanted.times < scale:
+            sizes = "it can also be had smaller" if scale > 1 else "name a size in pixels with --size"
+            raise InvdiffError(f"--scale {wanted.times:g}: the result is {scale} times the photo's size; {sizes}")
 
     def _check_names(self) -> None:
         """Refuse to write one file twice, or over what is read."""
@@ -147,8 +148,8 @@ class Run:
             suffixes += KERNEL
         if options.samples > 1:
             suffixes.append(UNCERTAINTY)
-        if options.shrink is not None:
-            suffixes.append(shrunk_suffix(options.shrink, options.format))
+        if options.smaller is not None:
+            suffixes.append(smaller_suffix(options.smaller, options.format))
         return [job.stem + suffix for suffix in suffixes]
 
     @property
@@ -225,13 +226,21 @@ class Run:
         photo = measurement.photo
         try:
             self.options.format.check(photo, self.pipeline.degradation.scale)
-        except ImageError as error:
+            self._check_size_of(photo)
+        except InvdiffError as error:
             raise ImageError(f"{job.input}: {error}") from None
         pipeline, why = self.pipeline.choice(photo, self.options.samples)
         key = self._key(measurement, pipeline)
         known = self.entries.get(job.stem)
         done = known is not None and known.get("key") == key and not self.options.force and self._has_files(known)
         return Prepared(measurement, pipeline, why, key, known if done else None)
+
+    def _check_size_of(self, photo: Photo) -> None:
+        """Refuse a size that is larger than this photo's result."""
+        if self.options.smaller is not None:
+            height, width = photo.pixels.shape[-2:]
+            scale = self.pipeline.degradation.scale
+            self.options.smaller.of((height, width), (scale * height, scale * width))
 
     def _has_files(self, entry: dict[str, Any]) -> bool:
         files = entry.get("files")
@@ -249,6 +258,7 @@ class Run:
             truth=measurement.parameters,
             callback=on_step,
             samples=self.options.samples,
+            denoise=self.options.denoise,
         )
         seconds = time.monotonic() - started
         result = Result(
@@ -263,7 +273,7 @@ class Run:
             measurement.clean,
             measurement.parameters,
         )
-        files = save(result, self.folder, job.stem, self.options.format, self.options.shrink)
+        files = save(result, self.folder, job.stem, self.options.format, self.options.smaller)
         written = (self.folder / files[0]).read_bytes()
         return Outcome(
             {
@@ -327,8 +337,10 @@ class Run:
             digest.update(b"kernel" + self.options.kernel.contiguous().numpy().tobytes())
         if self.options.samples > 1:
             digest.update(f"samples {self.options.samples} {pipeline.draws!r}".encode())
-        if self.options.shrink is not None:
-            digest.update(f"shrink {self.options.shrink}".encode())
+        if self.options.smaller is not None:
+            digest.update(f"smaller {self.options.smaller}".encode())
+        if self.options.denoise != 1:
+            digest.update(f"denoise {self.options.denoise!r}".encode())
         if self.options.format != PNG:
             digest.update(repr(self.options.format).encode())
         digest.update(repr((measurement.photo.metadata, measurement.photo.jpeg)).encode())

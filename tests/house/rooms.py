@@ -27,10 +27,10 @@ ROOMS = {
         {"degradation", "errors", "io", "metrics", "settings"},
     ),
     "kernel_set": ("`KernelSet`: kernels to test with", {"degradation", "settings"}),
-    "fit": ("which parts go together", {"degradation", "errors", "guidance", "prior", "sampler"}),
+    "fit": ("which parts go together", {"blur", "degradation", "errors", "guidance", "prior", "sampler"}),
     "pipeline": (
         "`Pipeline`: parts, and pictures through them",
-        CONTRACT | {"blur", "fit", "io", "metrics", "sampler", "seeds", "tiling"},
+        CONTRACT | {"fit", "io", "metrics", "sampler", "seeds", "tiling"},
     ),
     "io": ("files in and out: pictures, tensors, sheets, atomic writes, progress", {"errors"}),
     "blur": ("a toolbox for operators: convolution, resizing, kernel files", {"errors", "io"}),
