@@ -189,6 +189,11 @@ class Degradation(Configured[D], ABC):
         """The way back."""
         return image
 
+    @property
+    def wraps(self) -> bool:
+        """Whether opposite borders of its pictures meet, as a texture's do: a prior then looks round them."""
+        return False
+
     def frame(self, x: Tensor) -> Tensor:
         """The part of a clean ``(..., H, W)`` image that a photo of it shows: all, unless the scene goes on beyond."""
         return x

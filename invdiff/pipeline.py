@@ -29,6 +29,7 @@ from .metrics.picture import rms
 from .metrics.words import findings_of
 from .prior import PriorNet
 from .sampler import DrawsSettings, SamplerSettings, StepRecord, sample
+from .seamless import SeamlessPrior
 from .seeds import Stream, content_of, stream
 from .tiling import channels_last, tiled
 
@@ -120,6 +121,7 @@ class Pipeline:
         self.device = choose_device(device)
         with torch.inference_mode(False):  # its weights may move, and the loop takes gradients through them
             asked = tiled(prior, self.sampler.tile, self.sampler.overlap)
+            asked = SeamlessPrior(asked) if degradation.wraps else asked
             self.prior = channels_last(asked.to(self.device).eval().requires_grad_(False))
 
     def synthesize(self, clean: Tensor) -> tuple[Tensor, Tensor]:

@@ -64,6 +64,10 @@ class BlindSR(Optical[BlindSRSettings]):
         self.parameters = KernelSpace(self.settings.kernel_size)
 
     @property
+    def wraps(self) -> bool:
+        return self.settings.padding == "circular"
+
+    @property
     def offset(self) -> float:
         """Where the mean of drawn kernels lies along both axes, in pixels from the middle."""
         return -(self.scale - 1) / 2 if self.settings.downsample == "stride" else 0.0
@@ -88,14 +92,14 @@ class BlindSR(Optical[BlindSRSettings]):
         blurred = blur(x, theta, self.settings.padding)
         if self.settings.downsample == "stride":
             return blurred[..., :: self.scale, :: self.scale]
-        return downsample_bicubic(blurred, self.scale)
+        return downsample_bicubic(blurred, self.scale, wraps=self.wraps)
 
     def optics_adjoint(self, y: Tensor, theta: Tensor) -> Tensor:
         if self.settings.downsample == "stride":
             spread = y.new_zeros(*y.shape[:-2], y.shape[-2] * self.scale, y.shape[-1] * self.scale)
             spread[..., :: self.scale, :: self.scale] = y
         else:
-            spread = downsample_bicubic_adjoint(y, self.scale)
+            spread = downsample_bicubic_adjoint(y, self.scale, wraps=self.wraps)
         return blur_adjoint(spread, theta, self.settings.padding)
 
     def described(self, theta: Tensor) -> str:
@@ -107,8 +111,8 @@ class BlindSR(Optical[BlindSRSettings]):
         return f"a soft blur, about {spread.short:.1f} by {spread.long:.1f} {pixels} wide, mostly {spread.direction}"
 
     def lift(self, y: Tensor) -> Tensor:
-        return upsample_bicubic(y, self.scale)
+        return upsample_bicubic(y, self.scale, wraps=self.wraps)
 
     def baseline(self, y: Tensor) -> Tensor:
         """Bicubic upsampling as in published tables (MATLAB's, a = -0.5)."""
-        return resize_bicubic(y, y.shape[-2] * self.scale, y.shape[-1] * self.scale)
+        return resize_bicubic(y, y.shape[-2] * self.scale, y.shape[-1] * self.scale, wraps=self.wraps)

@@ -72,6 +72,10 @@ class Motion(Optical[MotionSettings]):
         self._measured = [] if path is None else [m.kernel for m in read_kernels(Path(path), size)]
 
     @property
+    def wraps(self) -> bool:
+        return self.settings.padding == "circular"
+
+    @property
     def margin(self) -> int:
         """Pixels by which the scene goes on beyond the photo on each side."""
         return self.settings.kernel_size // 2 if self.settings.padding == "valid" else 0

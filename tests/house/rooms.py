@@ -22,6 +22,7 @@ ROOMS = {
     ),
     "sampler": ("`step` and `sample`: the one loop", {"degradation", "guidance", "prior", "schedule", "settings"}),
     "tiling": ("any prior on any size", {"prior"}),
+    "seamless": ("any prior on pictures whose borders meet", {"blur", "prior"}),
     "method": (
         "`Restoration`, and `Method`: other ways to restore",
         {"degradation", "errors", "io", "metrics", "settings"},
@@ -30,7 +31,7 @@ ROOMS = {
     "fit": ("which parts go together", {"blur", "degradation", "errors", "guidance", "prior", "sampler"}),
     "pipeline": (
         "`Pipeline`: parts, and pictures through them",
-        CONTRACT | {"fit", "io", "metrics", "sampler", "seeds", "tiling"},
+        CONTRACT | {"fit", "io", "metrics", "sampler", "seamless", "seeds", "tiling"},
     ),
     "io": ("files in and out: pictures, tensors, sheets, atomic writes, progress", {"errors"}),
     "blur": ("a toolbox for operators: convolution, resizing, kernel files", {"errors", "io"}),

@@ -53,6 +53,7 @@ def place(tmp_path_factory):
     rng = np.random.default_rng(0)
     for name, side in (
         ("photo.jpg", 32),
+        ("texture.png", 24),
         ("another.jpg", 24),
         ("folder/a.png", 16),
         ("folder/b.png", 19),
