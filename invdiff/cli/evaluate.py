@@ -61,6 +61,7 @@ from .main import (
 )
 @click.option("--variant", "variants", multiple=True, help="Another row: 'label: key=value' changes to the recipe.")
 @click.option("--lpips", type=PLACE, help="Folder with LPIPS weights; adds those metrics.")
+@click.option("--niqe", type=PLACE, help="File with NIQE's model of natural photos; adds NIQE.")
 @click.option("--fid", type=PLACE, help="File with Inception weights; adds FID.")
 @click.option("--trace", is_flag=True, help="Metrics of every step, and the kernels on the way.")
 @click.option("--pictures", type=click.IntRange(min=0), default=8, show_default=True, help="Of a dataset, in the page.")

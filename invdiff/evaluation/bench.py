@@ -13,7 +13,7 @@ from ..io.decoding import load
 from ..io.pictures import Photo, save_png
 from ..io.sheets import array_bytes
 from ..method import Restoration
-from ..metrics.lpips import LPIPS
+from ..metrics.result import Judge
 from .contenders import Contender
 from .measure import Watch, measured, written
 from .plan import PlannedCase
@@ -23,21 +23,21 @@ from .results import Place, Results, Row
 class Bench:
     """Makes rows, or completes those of an earlier call, in one folder of results.
 
-    ``networks`` are the LPIPS networks to measure with; ``trace``: look at every step.
+    ``judges`` are the metrics with weights of their own; ``trace``: look at every step.
     """
 
-    def __init__(self, results: Results, networks: Sequence[LPIPS], *, trace: bool) -> None:
-        self.results, self.networks, self.trace = results, networks, trace
+    def __init__(self, results: Results, judges: Sequence[Judge], *, trace: bool) -> None:
+        self.results, self.judges, self.trace = results, judges, trace
 
     def completed(self, known: Row, planned: PlannedCase, contender: Contender) -> Row | None:
-        """An earlier call's row, with distances that it lacks measured on its saved picture, which is what they are
+        """An earlier call's row, with numbers that it lacks measured on its saved picture, which is what they are
         taken of. None where it has to be made again: its picture is not there or damaged, or steps are asked for."""
-        networks = {f"lpips_{network.network}": network for network in self.networks}
-        untraced = not known.trace or not networks.keys() <= known.trace[0].keys()
+        judges = {judge.name: judge for judge in self.judges}
+        untraced = not known.trace or not judges.keys() <= known.trace[0].keys()
         if self.trace and contender.traced and untraced:
             return None
         path = self.results.path(known.place, ".png")
-        missing = {name: network for name, network in networks.items() if name not in known.values}
+        missing = {name: judge for name, judge in judges.items() if name not in known.values}
         if not path.is_file():
             return None
         if not missing:
@@ -46,14 +46,14 @@ class Bench:
             image = load(path).pixels
         except ImageError:
             return None
-        found = {name: network(image, planned.subject.framed) for name, network in missing.items()}
+        found = {name: judge(image, planned.subject.framed) for name, judge in missing.items()}
         row = replace(known, values={**known.values, **written(found)})
         self.results.save(row)
         return row
 
     def restored(self, place: Place, planned: PlannedCase, contender: Contender) -> Row:
         """A row made anew, with its files."""
-        watch = Watch(planned, self.networks, estimates=contender.estimates)
+        watch = Watch(planned, self.judges, estimates=contender.estimates)
         started = time.monotonic()
         found = contender.restore(planned.case, watch if self.trace and contender.traced else None)
         seconds = time.monotonic() - started - watch.seconds
@@ -61,7 +61,7 @@ class Bench:
         if found.image.shape != framed.shape or not bool(found.image.isfinite().all()):
             shapes = f"{tuple(found.image.shape)} for {tuple(framed.shape)}"
             raise ImageError(f"the method's image is of the wrong size, or not finite ({shapes})")
-        values = written({**measured(found, planned, self.networks), "seconds": seconds})
+        values = written({**measured(found, planned, self.judges), "seconds": seconds})
         known = self.results.rows.get(place)  # whose picture is gone, or which has no trace: keep the rest
         before, trace = (known.values, known.trace) if known else ({}, [])
         row = Row(place, planned.subject.digest, {**before, **values}, watch.steps or trace)

@@ -13,8 +13,7 @@ from ..errors import explained
 from ..io.progress import Event, Tell, nobody
 from ..kernel_set import KernelSet
 from ..metrics.inception import Inception
-from ..metrics.lpips import LPIPS
-from ..metrics.result import border_of
+from ..metrics.result import Judge, border_of
 from .bench import Bench
 from .contenders import Contender, LineUp
 from .fid import distances
@@ -34,7 +33,7 @@ class EvaluationOptions:
     kernels: KernelSet = field(default_factory=OwnKernels)
     kernels_label: str = OWN
     repeat: int | None = None
-    networks: Sequence[LPIPS] = ()
+    judges: Sequence[Judge] = ()
     inception: Inception | None = None
     notes: Sequence[str] = ()
     """Lines on what is left out, for the tables' captions."""
@@ -60,7 +59,7 @@ class Evaluation:
             kernels={options.kernels_label: options.kernels.identity()},
             data={dataset.name: str(dataset.folder) for dataset in datasets},
         )
-        self.bench = Bench(self.results, options.networks, trace=options.trace)
+        self.bench = Bench(self.results, options.judges, trace=options.trace)
         self.failures: list[str] = []
         self.made = self.skipped = 0
         self.total = self.plan.total * len(line_up.contenders)

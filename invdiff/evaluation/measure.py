@@ -9,17 +9,16 @@ from torch import Tensor
 
 from .. import metrics
 from ..method import Restoration
-from ..metrics.lpips import LPIPS
-from ..metrics.result import REACH, parameter_metrics, picture_metrics, residual_rms
+from ..metrics.result import REACH, Judge, parameter_metrics, picture_metrics, residual_rms
 from ..sampler import StepRecord
 from .plan import PlannedCase
 
 
-def measured(found: Restoration, planned: PlannedCase, networks: Sequence[LPIPS]) -> dict[str, float]:
+def measured(found: Restoration, planned: PlannedCase, judges: Sequence[Judge]) -> dict[str, float]:
     """All metrics of a result, by name."""
     case, subject = planned.case, planned.subject
     operator = case.degradation
-    values = picture_metrics(found.image, subject.framed, operator, networks)
+    values = picture_metrics(found.image, subject.framed, operator, judges)
     if operator.scale == 1:
         values["psnr_rgb_shifted"] = metrics.psnr_rgb_shifted(metrics.round8(found.image), subject.framed, REACH)
     values["residual_true_rms"] = residual_rms(found.image, case.parameters, case.y, operator)
@@ -38,8 +37,8 @@ def written(values: Mapping[str, float]) -> dict[str, str]:
 class Watch:
     """Looks at every step of one restoration, and keeps count of the time that looking takes."""
 
-    def __init__(self, planned: PlannedCase, networks: Sequence[LPIPS], *, estimates: bool) -> None:
-        self.planned, self.networks, self.estimates = planned, networks, estimates
+    def __init__(self, planned: PlannedCase, judges: Sequence[Judge], *, estimates: bool) -> None:
+        self.planned, self.judges, self.estimates = planned, judges, estimates
         self.steps: list[dict[str, str]] = []
         self.first: Tensor | None = None
         """The first step's estimate of the parameters, if it is one."""
@@ -56,7 +55,7 @@ class Watch:
     def _values(self, record: StepRecord, theta: Tensor | None) -> dict[str, float]:
         case, subject = self.planned.case, self.planned.subject
         image = case.degradation.frame(record.x0)[0].cpu().clamp(0, 1)
-        values = picture_metrics(image, subject.framed, case.degradation, self.networks)
+        values = picture_metrics(image, subject.framed, case.degradation, self.judges)
         if theta is not None:
             values |= parameter_metrics(theta, case.parameters, subject.clean, case.degradation)
         return values

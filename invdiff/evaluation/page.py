@@ -152,7 +152,7 @@ def _figure(results: Results, case: Sequence[Row], first: str) -> str:
 
 
 def _numbers(row: Row) -> str:
-    chosen = ("psnr_y", "psnr_rgb", "lpips_vgg", "lpips_alex", "kernel_l1", "kernel_l1_shifted")
+    chosen = ("psnr_y", "psnr_rgb", "lpips_vgg", "lpips_alex", "niqe", "kernel_l1", "kernel_l1_shifted")
     return ", ".join(f"{title(n)} {number(row.number(n), n)}" for n in chosen if n in row.values)
 
 

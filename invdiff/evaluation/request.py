@@ -15,6 +15,7 @@ from ..io.decoding import list_pictures
 from ..kernel_set import KernelSet
 from ..metrics.inception import find_inception
 from ..metrics.lpips import find_networks
+from ..metrics.niqe import find_niqe
 from .contenders import build_kind, gather, label_and_changes, label_of
 from .evaluation import OWN, Evaluation, EvaluationOptions
 from .kernels import FileKernels
@@ -31,6 +32,7 @@ def prepare(
     methods: Sequence[str] = (),
     variants: Sequence[str] = (),
     lpips: Path | None = None,
+    niqe: Path | None = None,
     fid: Path | None = None,
     overrides: Sequence[str] = (),
     seed: int | None = None,
@@ -45,8 +47,11 @@ def prepare(
     datasets = find_datasets(data, limit)
     line_up = gather(recipe, installed(), methods, variants, overrides, seed, device)
     networks, notes = find_networks(lpips)
+    natural, more = find_niqe(niqe)
     inception, lines = find_inception(fid)
-    options = EvaluationOptions(networks=networks, inception=inception, notes=[*notes, *lines], **others)
+    options = EvaluationOptions(
+        judges=[*networks, *natural], inception=inception, notes=[*notes, *more, *lines], **others
+    )
     if kernels is not None:
         options.kernels, options.kernels_label = find_kernels(kernels, line_up.main.pipeline.degradation)
     return Evaluation(line_up, datasets, folder, options)

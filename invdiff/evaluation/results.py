@@ -159,7 +159,8 @@ def read_csv(path: Path) -> list[Row]:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
             return [
-                Row(Place(*(_from_text(r[k]) for k in KEYS)), "", {n: r[n] for n in METRICS if r[n]}) for r in reader
+                Row(Place(*(_from_text(r[k]) for k in KEYS)), "", {n: r[n] for n in METRICS if r.get(n)})
+                for r in reader
             ]
     except (OSError, ValueError, KeyError, csv.Error):
         raise InvdiffError(

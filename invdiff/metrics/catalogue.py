@@ -102,6 +102,14 @@ METRICS = {
             _LPIPS,
         ),
         Metric(
+            "niqe",
+            "NIQE",
+            "lower",
+            3,
+            "how unnatural it looks by itself, whatever the truth is: photos have about 2 to 6, noise and blur more",
+            "BasicSR's conventions, luma of BT.601 in whole blocks of 96 pixels, 8-bit output; none below two blocks",
+        ),
+        Metric(
             "kernel_l1",
             "kernel L1",
             "lower",

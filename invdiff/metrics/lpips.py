@@ -46,6 +46,10 @@ class LPIPS(nn.Module):
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188])[:, None, None])
         self.register_buffer("spread", torch.tensor([0.458, 0.448, 0.450])[:, None, None])
 
+    @property
+    def name(self) -> str:
+        return f"lpips_{self.network}"
+
     @torch.no_grad()
     def forward(self, x: Tensor, truth: Tensor) -> float:
         """Distance of two ``(3, H, W)`` images in [0, 1]; NaN below 32 pixels, where pools leave nothing."""

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from torch import Tensor
 
 from ..degradation import Degradation, KernelSpace
 from . import kernel as kernels
 from . import picture
-from .lpips import LPIPS
 
 REACH = 8
 """Whole pixels by which a deblurred picture may be moved before it is compared once more."""
+
+
+class Judge(Protocol):
+    """A metric with weights of its own, which users point to: LPIPS, NIQE."""
+
+    @property
+    def name(self) -> str:
+        """The catalogue's."""
+
+    def __call__(self, image: Tensor, clean: Tensor) -> float:
+        """Of an image ``(3, H, W)`` in [0, 1], and the clean one; NaN for what is too small."""
 
 
 def border_of(operator: Degradation) -> int:
@@ -21,7 +32,7 @@ def border_of(operator: Degradation) -> int:
 
 
 def picture_metrics(
-    image: Tensor, clean: Tensor, operator: Degradation, networks: Sequence[LPIPS] = ()
+    image: Tensor, clean: Tensor, operator: Degradation, judges: Sequence[Judge] = ()
 ) -> dict[str, float]:
     """Of an image ``(3, H, W)``, rounded to 8 bits first, against the clean one."""
     image, border = picture.round8(image), border_of(operator)
@@ -30,7 +41,7 @@ def picture_metrics(
         "psnr_rgb": picture.psnr_rgb(image, clean),
         "ssim_y": picture.ssim_y(image, clean, border),
     }
-    return found | {f"lpips_{network.network}": network(image, clean) for network in networks}
+    return found | {judge.name: judge(image, clean) for judge in judges}
 
 
 def parameter_metrics(estimate: Tensor, truth: Tensor, clean: Tensor, operator: Degradation) -> dict[str, float]:

@@ -24,6 +24,7 @@ from invdiff.evaluation import contenders
 from invdiff.evaluation import request as preparing
 from invdiff.evaluation.plan import Plan, Subject
 from invdiff.evaluation.request import find_kernels, prepare
+from invdiff.evaluation.results import read_csv
 from invdiff.guidance import Estimate
 from invdiff.io import decoding as images
 from invdiff.method import Case, Method, Restoration
@@ -499,6 +500,34 @@ def test_lpips_is_measured_on_what_is_there(measure, recipe, rows, monkeypatch, 
     text = (tmp_path / "out" / "summary.md").read_text()
     assert "lpips_alex is left out" not in text
     assert "lpips_vgg is left out" in text
+
+
+def test_niqe_is_measured_on_what_is_there(measure, recipe, picture, rows, monkeypatch, tmp_path):
+    path, model = recipe(("crop: 64", "crop: null")), tmp_path / "niqe.npz"
+    np.savez(model, mu_pris_param=np.zeros((1, 36)), cov_pris_param=np.eye(36))
+    data = [picture("large.png", 96, 192, folder=tmp_path / "d").parent]
+    measure(path, "--niqe", model, data=data, out="fresh")
+    assert "| NIQE ↓ | " in (tmp_path / "fresh" / "summary.md").read_text()
+    done = measure(path, data=data)
+    assert "niqe is left out: no model given (--niqe FILE)" in (tmp_path / "out" / "summary.md").read_text(), done.err
+    monkeypatch.setattr(contenders.RecipeContender, "restore", None)
+    measure(path, "--niqe", model, data=data)
+    assert [r["niqe"] for r in rows()] == [r["niqe"] for r in rows("fresh")]
+    assert float(rows()[0]["niqe"]) > 0
+    assert "niqe is left out" not in (tmp_path / "out" / "summary.md").read_text()
+
+
+def test_a_table_of_before_a_metric_is_read(measure, recipe, tmp_path):
+    """``niqe`` came after the tables of the benchmarks had been made."""
+    measure(recipe())
+    table = tmp_path / "out" / "results.csv"
+    now = read_csv(table)
+    with table.open(newline="") as file:
+        lines = list(csv.reader(file))
+    column = lines[0].index("niqe")
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([line[:column] + line[column + 1 :] for line in lines])
+    assert read_csv(table) == now
 
 
 def test_a_trace_that_comes_later_keeps_the_rest(measure, recipe, rows, tmp_path):
