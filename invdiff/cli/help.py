@@ -42,6 +42,8 @@ SECTIONS = {
         "denoise",
         "scale",
         "device",
+        "engine",
+        "scheduler",
         "force",
         "resume",
         "cooldown",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..degradation import Degradation
+    from ..restoring.run import Spread
 
 
 @main.command(
@@ -54,6 +57,8 @@ if TYPE_CHECKING:
 @click.option("--denoise", type=click.FloatRange(0, 1), default=1.0, help="How much of the noise goes; 0 keeps grain.")
 @click.option("--scale", type=click.FloatRange(0, min_open=True), help="Also write <name>.x1.png, the photo's size.")
 @click.option("--size", help="Also write the result in that size, 1920 wide or in 1920x1080, say.")
+@click.option("--engine", type=click.Choice(["here", "dask"]), default="here", help="Where: dask is on many processes.")
+@click.option("--scheduler", help="With dask: address of a cluster's scheduler, tcp://HOST:8786 [this machine].")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
 @click.option("--preview", is_flag=True, help="Show each step in <name>.preview.png until the picture is done.")
 @click.option("--force", is_flag=True, help="Restore again what is already done.")
@@ -76,6 +81,8 @@ def run(
     denoise: float,
     scale: float | None,
     size: str | None,
+    engine: str,
+    scheduler: str | None,
     dry_run: bool,
     preview: bool,
     force: bool,
@@ -137,9 +144,19 @@ def run(
             sys.exit(EXIT_SOME_FAILED)
         return
     _say(work.notes)
-    with alone_in(result.folder), RunDisplay(work, quiet=common.quiet, as_json=common.as_json) as display:
+    elsewhere: AbstractContextManager[Spread | None] = nullcontext()
+    if engine == "dask":
+        from .cluster import Order, spread_by_dask
+
+        told = (common.overrides, common.seed, common.device, not synthesize)
+        order = Order(str(found.path.resolve()), *told, result.folder.resolve(), replace(options, lpips=None), lpips)
+        elsewhere = spread_by_dask(order, scheduler)
+    elif scheduler is not None:
+        raise InvdiffError("--scheduler goes with --engine dask")
+    display = RunDisplay(work, quiet=common.quiet, as_json=common.as_json)
+    with alone_in(result.folder), elsewhere as spread, display:
         try:
-            work.run(display.show)
+            work.run(display.show, spread=spread)
         except KeyboardInterrupt:
             work.write()
             display.finish(interrupted=True)

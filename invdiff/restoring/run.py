@@ -7,7 +7,7 @@ import json
 import os
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -73,6 +73,15 @@ class Outcome:
     @property
     def failed(self) -> bool:
         return "error" in self.entry
+
+
+Spread = Callable[[Sequence[Job]], Iterator[tuple[Job, Outcome]]]
+"""Restores jobs elsewhere: each with what became of it, in any order."""
+
+
+def failed(job: Job, error: str) -> Outcome:
+    """The outcome of a job that came to nothing."""
+    return Outcome({"stem": job.stem, "input": job.input, "error": error})
 
 
 @dataclass(frozen=True)
@@ -157,41 +166,53 @@ class Run:
         """Steps of one picture, in all its draws."""
         return self.pipeline.sampler.steps * self.options.samples
 
-    def run(self, tell: Tell = nobody, watch: OnStep | None = None) -> None:
-        """Every job; a failure is told and noted, and the others go on. ``watch`` sees each step's estimates."""
+    def run(self, tell: Tell = nobody, watch: OnStep | None = None, spread: Spread | None = None) -> None:
+        """Every job; a failure is told and noted, and the others go on. ``watch`` sees each step's estimates.
+
+        ``spread`` restores them elsewhere; without it, they are restored here, in order.
+        """
         make_folder(self.folder)
         self._take_up_report()
-        total = self.steps * len(self.jobs)
+        outcomes = self._here(tell, watch) if spread is None else spread(self.jobs)
+        for number, (job, outcome) in enumerate(outcomes, start=1):
+            self.outcomes.append(outcome)
+            self.entries[job.stem] = outcome.entry
+            self.write()
+            text = outcome.entry.get("error", "")
+            failure = text if not text or job.input in text else f"{job.input}: {text}"
+            several = len(self.jobs) > 1 and not failure
+            line = f"{job.stem}: {outcome.entry['seconds']:.1f} s, {number} of {len(self.jobs)}" if several else ""
+            tell(Event(number * self.steps, self.steps * len(self.jobs), job.stem, failure=failure, line=line))
+        place = {job.stem: number for number, job in enumerate(self.jobs)}
+        self.outcomes.sort(key=lambda outcome: place[outcome.entry["stem"]])
+
+    def _here(self, tell: Tell, watch: OnStep | None) -> Iterator[tuple[Job, Outcome]]:
+        """Each job with what became of it; steps are told of as they are gone."""
         for number, job in enumerate(self.jobs):
             done = count(number * self.steps + 1)
 
             def on_step(record: StepRecord, job: Job = job, done: Iterator[int] = done) -> None:
-                tell(Event(next(done), total, job.stem))
+                tell(Event(next(done), self.steps * len(self.jobs), job.stem))
                 if self.options.preview:
                     shown = self.pipeline.degradation.frame(record.x0)[0].cpu()
                     save_png(eight_bit(shown), self._preview(job), quick=True)
                 if watch is not None:
                     watch(record)
 
-            failure = ""
-            try:
-                outcome = self._one(job, on_step)
-            except Exception as error:
-                if self.options.debug:
-                    traceback.print_exc()
-                # A failure leaves an earlier success of the same picture on disk, but not in the report.
-                outcome = Outcome({"stem": job.stem, "input": job.input, "error": explained(error)})
-                text = outcome.entry["error"]
-                failure = text if job.input in text else f"{job.input}: {text}"
-            finally:
-                if self.options.preview:
-                    self._preview(job).unlink(missing_ok=True)
-            self.outcomes.append(outcome)
-            self.entries[job.stem] = outcome.entry
-            self.write()
-            several = len(self.jobs) > 1 and not failure
-            line = f"{job.stem}: {outcome.entry['seconds']:.1f} s, {number + 1} of {len(self.jobs)}" if several else ""
-            tell(Event((number + 1) * self.steps, total, job.stem, failure=failure, line=line))
+            yield job, self.one(job, on_step)
+
+    def one(self, job: Job, on_step: OnStep | None = None) -> Outcome:
+        """Restore one picture, unless that is done; an error is its outcome."""
+        try:
+            return self._one(job, on_step)
+        except Exception as error:
+            if self.options.debug:
+                traceback.print_exc()
+            # A failure leaves an earlier success of the same picture on disk, but not in the report.
+            return failed(job, explained(error))
+        finally:
+            if self.options.preview:
+                self._preview(job).unlink(missing_ok=True)
 
     def _preview(self, job: Job) -> Path:
         return self.folder / f"{job.stem}{_PREVIEW}"
@@ -246,7 +267,7 @@ class Run:
         files = entry.get("files")
         return isinstance(files, list) and bool(files) and all((self.folder / str(name)).is_file() for name in files)
 
-    def _one(self, job: Job, on_step: Any) -> Outcome:
+    def _one(self, job: Job, on_step: OnStep | None) -> Outcome:
         ready = self.prepared(job)
         if ready.done is not None:
             return Outcome(ready.done, skipped=True)

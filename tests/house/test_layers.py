@@ -154,7 +154,7 @@ def test_core_names_no_kind():
 
 
 def test_everything_imported_is_a_declared_dependency():
-    extras = ("train", "plot", "hub", "app", "diffusers")
+    extras = ("train", "dask", "plot", "hub", "app", "diffusers")
     wanted = [r for r in requires("invdiff") if not any(x in r.partition("extra ==")[2] for x in ("test", "docs"))]
     if PROJECT.exists():  # newer than what is installed
         project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]

@@ -1,0 +1,104 @@
+"""``invdiff run --engine dask``: pictures on the processes of a cluster, this machine's own or any other's."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ..assembly import assemble, read
+from ..errors import InvdiffError, reason
+from ..metrics.lpips import LPIPS
+from ..restoring.jobs import Job
+from ..restoring.run import Outcome, Run, RunOptions, Spread, failed
+from .machine import allowed_cpus
+
+_PATIENCE = 10  # seconds that a scheduler has to answer
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a worker makes its own run of: the recipe, changes to it, and the options but for LPIPS, which it reads.
+
+    Paths must lead to the same files everywhere. ``number`` tells one call of the command from the next, in workers
+    that outlive it.
+    """
+
+    recipe: str
+    overrides: tuple[str, ...]
+    seed: int | None
+    device: str
+    choose: bool
+    folder: Path
+    options: RunOptions
+    lpips: Path | None
+    number: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def __hash__(self) -> int:
+        return hash(self.number)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Order) and other.number == self.number
+
+
+@contextmanager
+def spread_by_dask(order: Order, scheduler: str | None) -> Iterator[Spread]:
+    """A way to restore jobs on the cluster with that scheduler, or on processes of this machine, one for each core.
+
+    A worker that dies costs its picture another try, which Dask sees to; a picture over which four have died fails.
+    Raises :class:`InvdiffError` where Dask is not there, or no scheduler.
+    """
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError:
+        raise InvdiffError("--engine dask: wants Dask: pip install 'invdiff[dask]'") from None
+    own = None
+    if scheduler is None:
+        processes = 1 if order.device == "cuda" else allowed_cpus()
+        own = LocalCluster(n_workers=processes, threads_per_worker=1, dashboard_address=None)
+    try:
+        client = Client(scheduler if own is None else own, timeout=_PATIENCE)
+    except (OSError, ValueError) as error:
+        raise InvdiffError(f"--scheduler {scheduler}: {reason(error)}") from None
+    try:
+        with client:
+            yield lambda jobs: _restored(client, order, jobs)
+    finally:
+        if own is not None:
+            own.close()
+
+
+def _restored(client: Any, order: Order, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
+    from distributed import as_completed
+
+    told = client.scatter(order, broadcast=True, hash=False)
+    futures = {client.submit(restore_one, told, _anywhere(job), pure=False): job for job in jobs}
+    for future in as_completed(futures):
+        error, job = future.exception(), futures[future]
+        outcome = failed(job, f"its worker died: {reason(error)}") if error is not None else future.result()
+        if outcome.failed and job.path is not None:  # said of the picture as it was named
+            text = str(outcome.entry["error"]).replace(str(job.path.resolve()), job.input)
+            outcome = failed(job, text)
+        yield job, outcome
+
+
+def _anywhere(job: Job) -> Job:
+    """A job whose paths do not depend on where a process runs."""
+    path, reference = (None if place is None else place.resolve() for place in (job.path, job.reference))
+    return replace(job, path=path, reference=reference)
+
+
+def restore_one(order: Order, job: Job) -> Outcome:
+    """What a worker does."""
+    return _run_of(order).one(job)
+
+
+@lru_cache(maxsize=1)
+def _run_of(order: Order) -> Run:
+    pipeline = assemble(read(order.recipe, order.overrides, order.seed), order.device, choose=order.choose)
+    options = order.options if order.lpips is None else replace(order.options, lpips=LPIPS(order.lpips))
+    return Run(pipeline, [], order.folder, options, recipe=order.recipe)
