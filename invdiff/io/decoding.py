@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 from contextlib import nullcontext
@@ -14,13 +15,14 @@ from PIL import Image
 
 from ..errors import ImageError, InvdiffError, one_line
 from .deep_png import decode_deep_png, is_deep_png
-from .pictures import Metadata, Photo, from_array, from_pil, orientation_of
+from .pictures import Metadata, Photo, exif_of, from_array, from_pil, orientation_of
 from .plain import is_no_file
 from .shards import Member, read_index
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".jp2", ".ppm", ".tga"}
 )
+_PRIVATE, _PUBLIC = 0x8000, {33432, 34665, 34853}  # from there on only copyright, EXIF and places are everybody's
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "DIB", "GIF", "AVIF", "JPEG2000", "PPM", "TGA")
 """Pillow's decoders that a file may reach. A suffix says nothing of what is inside: without this list a photo that is
 PostScript would be run by Ghostscript."""
@@ -146,11 +148,23 @@ def _deep_tiff(path: Path | IO[bytes], most: int | None) -> Photo | None:
                 array = _divided_by_alpha(array)
             tag = page.tags.get("Orientation")
             upright = _upright(array, int(tag.value) if tag else 1)
-            return replace(from_array(upright), metadata=_tiff_metadata(page.tags))
+            exif = exif_of(lambda: _exif_in(path))
+            return replace(from_array(upright), metadata=replace(_tiff_metadata(page.tags), exif=exif))
     except InvdiffError:
         raise
     except Exception:  # a damaged file makes the reader raise almost anything; Pillow says what is wrong with it
         return None
+
+
+def _exif_in(path: Path | IO[bytes]) -> Image.Exif:
+    """The EXIF of a TIFF, which is the tags of its first page, whatever its pixels are."""
+    exif = Image.Exif()
+    with path.open("rb") if isinstance(path, Path) else nullcontext(path) as file:
+        file.seek(0)
+        exif.load_from_fp(io.BytesIO(file.read()))
+    for tag in [tag for tag in exif if tag >= _PRIVATE and tag not in _PUBLIC]:
+        del exif[tag]  # of a microscope's program, say: of that file alone
+    return exif
 
 
 def _tiff_metadata(tags: Any) -> Metadata:

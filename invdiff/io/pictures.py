@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -201,13 +202,7 @@ def photo_of(image: Any) -> Photo:
 def _metadata_of(picture: Image.Image) -> Metadata:
     """What a result takes over; whatever of it is damaged is left out."""
     icc, dpi = picture.info.get("icc_profile"), picture.info.get("dpi")
-    try:
-        exif = picture.getexif()
-        for tag in _LAYOUT:
-            exif.pop(tag, None)
-        data = exif.tobytes() if len(exif) else None
-    except Exception:  # EXIF is written by anything, and Pillow's reader raises almost anything
-        data = None
+    data = exif_of(picture.getexif)
     try:
         resolution = None if dpi is None else (float(dpi[0]), float(dpi[1]))
     except (TypeError, ValueError, ZeroDivisionError, IndexError):
@@ -215,6 +210,17 @@ def _metadata_of(picture: Image.Image) -> Metadata:
     # A profile that speaks of other channels than the result has would be worse than none.
     profile = icc if isinstance(icc, bytes) and picture.mode not in ("CMYK", "LAB", "YCbCr") else None
     return Metadata(profile, resolution, data)
+
+
+def exif_of(read: Callable[[], Image.Exif]) -> bytes | None:
+    """EXIF without what is of the file it was read from; None where there is none, or it cannot be read."""
+    try:
+        exif = read()
+        for tag in _LAYOUT:
+            exif.pop(tag, None)
+        return exif.tobytes() if len(exif) else None
+    except Exception:  # EXIF is written by anything, and Pillow's reader raises almost anything
+        return None
 
 
 def _turned_upright(picture: Image.Image) -> Image.Image:

@@ -287,3 +287,24 @@ def test_references_are_not_written_over(refused, recipe, picture, tmp_path):
     message = refused("run", recipe(), photo, "-o", clean.parent, "--reference", clean.parent)
     assert "the output folder is an input folder" in message
     assert clean.read_bytes() == before
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_exif_of_a_deep_tiff(tmp_path, dtype):
+    """Its tags are its EXIF: who took it stays; how it lies, and what a program wrote for itself, do not."""
+    pixels = np.random.default_rng(0).random((8, 12, 3)).astype(np.float32)
+    pixels = pixels if dtype == np.float32 else (pixels * 65535).astype(dtype)
+    tags = [
+        (271, 2, 0, "Canon", True),
+        (274, 3, 1, 6, True),
+        (315, 2, 0, "An Artist", True),
+        (50838, 4, 2, (1, 2), True),
+    ]
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", resolution=(300, 300), extratags=tags)
+    photo = load(tmp_path / "a.tif")
+    assert photo.pixels.shape == (3, 12, 8)
+    exif = Image.Exif()
+    exif.load(photo.metadata.exif)
+    assert (exif[271], exif[315]) == ("Canon", "An Artist")
+    assert not {274, 50838, 256, 257, 258, 273} & set(exif)
+    assert photo.metadata.dpi == pytest.approx((300, 300))
