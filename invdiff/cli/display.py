@@ -59,6 +59,8 @@ class Display:
         self.progress.update(self.task, completed=event.done, description=printable(event.label), note=event.note)
         if event.failure:
             click.echo(f"failed: {printable(event.failure)}", err=True)
+        elif event.notice and not self.quiet:
+            click.echo(printable(event.notice), err=True)
         elif event.line and not self.quiet and not self.progress.console.is_terminal:
             click.echo(printable(event.line), err=True)
 

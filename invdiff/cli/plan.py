@@ -43,5 +43,4 @@ def _told(plan: Plan) -> list[str]:
     counts = ((plan.steps, "step"), (plan.evaluations, "evaluation"))
     steps, evaluations = (f"{count} {what}{'s' if count > 1 else ''}" for count, what in counts)
     work = f"{steps}, {evaluations} of the network, {plan.multiply_adds / 1e9:.1f} G multiply-adds"
-    memory = f"about {plan.peak_bytes / 2**30:.2f} GiB of memory"
-    return [f"{plan.input}: {sizes}{by}{why}", f"{work}, {memory}", f"to be written: {', '.join(plan.files)}"]
+    return [f"{plan.input}: {sizes}{by}{why}", f"{work}, {plan.takes}", f"to be written: {', '.join(plan.files)}"]

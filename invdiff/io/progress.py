@@ -11,8 +11,8 @@ class Event:
     """What happened last, and how far all is.
 
     ``done`` of ``total`` units (steps of pictures, rows of a table, steps of training); ``label`` says what is being
-    done, ``note`` holds numbers worth showing, ``failure`` one line where something failed, ``line`` what a log should
-    keep of it: most events are for a progress bar only.
+    done, ``note`` holds numbers worth showing, ``failure`` one line where something failed, ``notice`` one to be read
+    now, ``line`` what a log should keep of it: most events are for a progress bar only.
     """
 
     done: int
@@ -21,6 +21,7 @@ class Event:
     note: str = ""
     failure: str = ""
     line: str = ""
+    notice: str = ""
 
 
 Tell = Callable[[Event], None]

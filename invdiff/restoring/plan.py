@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 
 from ..errors import explained
-from ..metrics.cost import Cost, cost
-from ..pipeline import Pipeline
+from .estimate import estimate
 from .run import Run
 
 
@@ -18,8 +15,9 @@ class Plan:
     """Of one picture: its size and its result's, width first, the recipe and why it is not the one that was named.
 
     ``done`` says that an earlier run has made it; ``files`` are what it is written to. ``evaluations`` are those of the
-    network, ``multiply_adds`` theirs, and ``peak_bytes`` what one of them takes, weights included. Of a picture that
-    cannot be restored there is the ``error``, and nothing else.
+    network, ``multiply_adds`` theirs, ``peak_bytes`` what one of them takes, weights included, and ``seconds`` what all
+    take here; ``takes`` says so in words. Of a picture that cannot be restored there is the ``error``, and nothing
+    else.
     """
 
     stem: str
@@ -35,14 +33,12 @@ class Plan:
     evaluations: int = 0
     multiply_adds: int = 0
     peak_bytes: int = 0
+    seconds: float = 0.0
+    takes: str = ""
 
 
 def plans(run: Run) -> Iterator[Plan]:
     """One for each job, in order."""
-
-    @cache
-    def cost_of(pipeline: Pipeline, side: int) -> Cost:
-        return cost(pipeline.prior, pipeline.guidance, pipeline.sampler.steps, side)
 
     for job in run.jobs:
         try:
@@ -50,7 +46,7 @@ def plans(run: Run) -> Iterator[Plan]:
             height, width = ready.measurement.photo.pixels.shape[-2:]
             pipeline, draws = ready.pipeline, run.options.samples
             scale, steps = pipeline.degradation.scale, draws * pipeline.sampler.steps
-            costs = cost_of(pipeline, math.isqrt(scale * height * scale * width))  # of a square with as many pixels
+            takes = estimate(pipeline, height, width, draws)
             yield Plan(
                 job.stem,
                 job.input,
@@ -62,8 +58,10 @@ def plans(run: Run) -> Iterator[Plan]:
                 files=tuple(run.files(job)),
                 steps=steps,
                 evaluations=steps * (1 + sum(guide.evaluations_each for guide in pipeline.guidance)),
-                multiply_adds=draws * costs.image,
-                peak_bytes=costs.peak_bytes,
+                multiply_adds=takes.multiply_adds,
+                peak_bytes=takes.peak_bytes,
+                seconds=takes.seconds,
+                takes=str(takes),
             )
         except Exception as error:
             yield Plan(job.stem, job.input, explained(error))

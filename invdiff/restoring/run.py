@@ -27,11 +27,14 @@ from ..metrics.lpips import LPIPS
 from ..metrics.result import border_of
 from ..pipeline import OnStep, Pipeline
 from ..sampler import StepRecord
+from .estimate import estimate, free_memory
 from .jobs import Job
 from .report import REPORT, conventions_of, read_entries, versions, write_report
 from .result import COMPARE, KERNEL, UNCERTAINTY, Result, certificate, entry_of, save, smaller_suffix
 from .smaller import Smaller
 
+_LARGE = 4_000_000
+"""Pixels of a result that one waits for."""
 _ASIDE, _PREVIEW = "report.edited.json", ".preview.png"
 
 
@@ -199,12 +202,15 @@ class Run:
                 if watch is not None:
                     watch(record)
 
-            yield job, self.one(job, on_step)
+            def on_large(notice: str, job: Job = job, done: int = number * self.steps) -> None:
+                tell(Event(done, self.steps * len(self.jobs), job.stem, notice=notice))
 
-    def one(self, job: Job, on_step: OnStep | None = None) -> Outcome:
-        """Restore one picture, unless that is done; an error is its outcome."""
+            yield job, self.one(job, on_step, on_large)
+
+    def one(self, job: Job, on_step: OnStep | None = None, on_large: Callable[[str], None] | None = None) -> Outcome:
+        """Restore one picture, unless that is done; an error is its outcome. ``on_large`` hears of large ones."""
         try:
-            return self._one(job, on_step)
+            return self._one(job, on_step, on_large)
         except Exception as error:
             if self.options.debug:
                 traceback.print_exc()
@@ -267,11 +273,13 @@ class Run:
         files = entry.get("files")
         return isinstance(files, list) and bool(files) and all((self.folder / str(name)).is_file() for name in files)
 
-    def _one(self, job: Job, on_step: OnStep | None) -> Outcome:
+    def _one(self, job: Job, on_step: OnStep | None, on_large: Callable[[str], None] | None) -> Outcome:
         ready = self.prepared(job)
         if ready.done is not None:
             return Outcome(ready.done, skipped=True)
         measurement, pipeline = ready.measurement, ready.pipeline
+        if on_large is not None:
+            self._say_what_it_takes(job, ready, on_large)
         started = time.monotonic()
         found = self.pipeline.restore(
             measurement.photo,
@@ -312,6 +320,14 @@ class Run:
                 **({} if pipeline is self.pipeline else {"settings": plain_data(pipeline.identity)}),
             }
         )
+
+    def _say_what_it_takes(self, job: Job, ready: Prepared, say: Callable[[str], None]) -> None:
+        """Of a picture large enough to wait for, before its first step."""
+        scale, (height, width) = ready.pipeline.degradation.scale, ready.measurement.photo.pixels.shape[-2:]
+        if scale**2 * height * width >= _LARGE:
+            takes = estimate(ready.pipeline, height, width, self.options.samples)
+            advice = takes.advice(free_memory())
+            say(f"{job.input}: {scale * width}x{scale * height} pixels, {takes}{f'; {advice}' if advice else ''}")
 
     def _entry(self, result: Result) -> dict[str, Any]:
         entry = entry_of(result, [self.options.lpips] if self.options.lpips else [])

@@ -1,0 +1,84 @@
+"""What restoring a picture will take: multiply-adds and memory from shapes, seconds from a small trial."""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from ..metrics.cost import Cost, cost
+from ..pipeline import Pipeline
+
+_TRIAL = 128  # pixels: a side whose network takes a fraction of a second
+_CGROUP, _MACHINE = Path("/sys/fs/cgroup"), Path("/proc/meminfo")
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of all draws of one picture. ``peak_bytes`` is the network's, and that of the picture where it passes through."""
+
+    multiply_adds: int
+    peak_bytes: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"about {_spoken(self.seconds)} here, about {self.peak_bytes / _GIB:.2f} GiB of memory"
+
+    def advice(self, free: int | None) -> str:
+        """What to do where that is more than there is; nothing where it is not, or nobody knows."""
+        if free is None or self.peak_bytes <= free:
+            return ""
+        return f"{free / _GIB:.1f} GiB are free: it may not fit; --halve restores a copy of half the size"
+
+
+def estimate(pipeline: Pipeline, height: int, width: int, draws: int = 1) -> Estimate:
+    """Of a photo of so many pixels: counted for a square with as many, in the time that this machine takes now."""
+    scale = pipeline.degradation.scale
+    found = _cost(pipeline, math.isqrt(scale * height * scale * width))
+    work = draws * found.image
+    return Estimate(work, found.peak_bytes, work / _adds_a_second(pipeline))
+
+
+@lru_cache(maxsize=64)
+def _cost(pipeline: Pipeline, side: int) -> Cost:
+    return cost(pipeline.prior, pipeline.guidance, pipeline.sampler.steps, side)
+
+
+@lru_cache(maxsize=4)
+def _adds_a_second(pipeline: Pipeline) -> float:
+    """Multiply-adds of the network, in a trial after one that is not timed."""
+    counted, prior = cost(pipeline.prior, (), 1, _TRIAL), pipeline.prior
+    x = torch.zeros(1, 3, counted.size, counted.size, device=pipeline.device)
+    t = torch.zeros(1, dtype=torch.long, device=pipeline.device)
+    seconds = 0.0
+    with torch.no_grad():
+        for _ in range(2):
+            begun = time.perf_counter()
+            prior.predict(x, t, x).x0.cpu()  # which waits for a GPU
+            seconds = time.perf_counter() - begun
+    return max(counted.forward, 1) / max(seconds, 1e-9)
+
+
+def free_memory() -> int | None:
+    """Bytes that this machine has to give, and its container; None where nobody says."""
+    found = []
+    with suppress(OSError, ValueError, IndexError):
+        lines = dict(line.split(":", 1) for line in _MACHINE.read_text().splitlines())
+        found.append(int(lines["MemAvailable"].split()[0]) * 1024)
+    with suppress(OSError, ValueError):  # "max" is no number: no limit
+        limit, used = ((_CGROUP / name).read_text() for name in ("memory.max", "memory.current"))
+        found.append(int(limit) - int(used))
+    return max(min(found), 0) if found else None
+
+
+def _spoken(seconds: float) -> str:
+    """A time as people say it."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 90 * 60 else f"{seconds / 3600:.1f} hours"
