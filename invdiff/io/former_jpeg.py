@@ -16,7 +16,7 @@ _DEVIATION = 0.45  # of a coefficient from the multiple it was: rounding of the 
 _STRAY = 0.1  # the share of coefficients that something else has moved
 _EVIDENT = 10.0
 _SURE = 100.0
-"""Nats of evidence for one step, and for all: none of the pictures in docs/benchmarks.md that were no JPEGs has as much."""
+"""Nats of evidence for one step, and for all; what was no JPEG has a tenth of that (docs/benchmarks.md counts)."""
 _LUMA, _COLOUR = (0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5)  # Y and Cb of R, G, B
 _WHOLE, _HALVED = 0, 2  # Pillow's words for 4:4:4 and 4:2:0
 _EITHER = (0, _BLOCK)  # colour that is halved has blocks twice as wide: they begin with either
