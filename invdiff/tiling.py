@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from types import EllipsisType
 from typing import Any
@@ -153,6 +154,33 @@ def blend_window(height: int, width: int, overlap: int) -> Tensor:
         return torch.minimum(place, place.flip(0)).clamp_max(max(overlap, 1)) / max(overlap, 1)
 
     return ramp(height)[:, None] * ramp(width)[None]
+
+
+@contextmanager
+def tiles_told(prior: PriorNet, tell: Callable[[int, int], None]) -> Iterator[None]:
+    """Tell of each tile of a large picture, before it is computed, which one it is, from 0, and of how many."""
+    found = next((module for module in prior.modules() if isinstance(module, TiledPrior)), None)
+    if found is None:
+        yield
+        return
+    begun, count = 0, 1
+
+    def on_whole(module: Any, given: tuple[Tensor, ...]) -> None:
+        nonlocal begun, count
+        begun, count = 0, len(found._windows(given[0].shape[-2:]))
+
+    def on_tile(module: Any, given: tuple[Tensor, ...]) -> None:
+        nonlocal begun
+        if count > 1:
+            tell(min(begun, count - 1), count)  # where gradients are taken, tiles are computed again
+        begun += 1
+
+    hooks = [found.register_forward_pre_hook(on_whole), found.inner.register_forward_pre_hook(on_tile)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def tiled(prior: PriorNet, tile: int | None, overlap: int) -> PriorNet:

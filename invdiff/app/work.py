@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 import shlex
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from ..io.decoding import TooManyPixelsError, load
@@ -20,11 +18,10 @@ from ..io.pictures import Photo, encode_png, from_array, save_png
 from ..io.plain import parse_json
 from ..io.sheets import kernel_picture
 from ..metrics.glossary import words_in
-from ..prior import PriorNet
 from ..restoring.jobs import Job
 from ..restoring.run import Run, RunOptions
 from ..sampler import StepRecord
-from ..tiling import TiledPrior, equal_tiles
+from ..tiling import tiles_told
 from .orders import Order, View, view_of
 
 _PREVIEW, _WHOLE = 1024, 4096
@@ -69,12 +66,12 @@ def work_on(order: Order, device: str) -> None:
             order.show("kernel", View(encode_png(kernel), "image/png"))
         order.step, order.progress = record.index + 1, (record.index + 1) / record.steps
 
-    def on_part(share: float) -> None:
-        order.progress = max(order.progress, (order.step + share) / order.steps)
+    def on_tile(number: int, count: int) -> None:
+        order.progress = max(order.progress, (order.step + number / count) / order.steps)
 
     job = Job(order.stem, order.name, order.source)
     run = Run(pipeline, [job], order.folder, RunOptions(), recipe=order.task.recipe)
-    with Stoppable(order.stop), _parts(walked.prior, on_part):
+    with Stoppable(order.stop), tiles_told(walked.prior, on_tile):
         run.run(watch=on_step)
     (outcome,) = run.outcomes
     if outcome.failed:
@@ -85,32 +82,6 @@ def work_on(order: Order, device: str) -> None:
     order.words = words_of(parse_json(run.report_path.read_text(encoding="utf-8")), order)
     order.glossary = words_in(text for line in order.words for text in line.values())
     order.progress, order.state = 1.0, "done"
-
-
-@contextmanager
-def _parts(prior: PriorNet, tell: Callable[[float], None]) -> Iterator[None]:
-    """Tell of each tile of a large picture, before it is computed, which share of a step is behind it."""
-    if not isinstance(prior, TiledPrior):
-        yield
-        return
-    begun, parts = 0, 1
-
-    def on_whole(module: Any, given: tuple[Tensor, ...]) -> None:
-        nonlocal begun, parts
-        cuts = [equal_tiles(n, prior.tile, prior.overlap, prior.spec.multiple)[0] for n in given[0].shape[-2:]]
-        begun, parts = 0, len(cuts[0]) * len(cuts[1])
-
-    def on_tile(module: Any, given: tuple[Tensor, ...]) -> None:
-        nonlocal begun
-        tell(min(begun, parts - 1) / parts)  # where gradients are taken, tiles are computed again
-        begun += 1
-
-    hooks = [prior.register_forward_pre_hook(on_whole), prior.inner.register_forward_pre_hook(on_tile)]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def without_place(error: str, order: Order) -> str:

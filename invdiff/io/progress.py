@@ -15,7 +15,7 @@ class Event:
     now, ``line`` what a log should keep of it: most events are for a progress bar only.
     """
 
-    done: int
+    done: float
     total: int
     label: str
     note: str = ""

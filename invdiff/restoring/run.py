@@ -8,8 +8,8 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,10 @@ from ..metrics.lpips import LPIPS
 from ..metrics.result import border_of
 from ..pipeline import OnStep, Pipeline
 from ..sampler import StepRecord
+from ..tiling import tiles_told
 from .estimate import estimate, free_memory
 from .jobs import Job
+from .progress import JobProgress
 from .report import REPORT, conventions_of, read_entries, versions, write_report
 from .result import COMPARE, KERNEL, UNCERTAINTY, Result, certificate, entry_of, save, smaller_suffix
 from .smaller import Smaller
@@ -192,25 +194,22 @@ class Run:
     def _here(self, tell: Tell, watch: OnStep | None) -> Iterator[tuple[Job, Outcome]]:
         """Each job with what became of it; steps are told of as they are gone."""
         for number, job in enumerate(self.jobs):
-            done = count(number * self.steps + 1)
+            progress = JobProgress(tell, job.stem, number * self.steps, self.steps * len(self.jobs))
 
-            def on_step(record: StepRecord, job: Job = job, done: Iterator[int] = done) -> None:
-                tell(Event(next(done), self.steps * len(self.jobs), job.stem))
+            def on_step(record: StepRecord, job: Job = job, progress: JobProgress = progress) -> None:
+                progress.step()
                 if self.options.preview:
                     shown = self.pipeline.degradation.frame(record.x0)[0].cpu()
                     save_png(eight_bit(shown), self._preview(job), quick=True)
                 if watch is not None:
                     watch(record)
 
-            def on_large(notice: str, job: Job = job, done: int = number * self.steps) -> None:
-                tell(Event(done, self.steps * len(self.jobs), job.stem, notice=notice))
+            yield job, self.one(job, on_step, progress)
 
-            yield job, self.one(job, on_step, on_large)
-
-    def one(self, job: Job, on_step: OnStep | None = None, on_large: Callable[[str], None] | None = None) -> Outcome:
-        """Restore one picture, unless that is done; an error is its outcome. ``on_large`` hears of large ones."""
+    def one(self, job: Job, on_step: OnStep | None = None, progress: JobProgress | None = None) -> Outcome:
+        """Restore one picture, unless that is done; an error is its outcome. ``progress`` hears of large ones."""
         try:
-            return self._one(job, on_step, on_large)
+            return self._one(job, on_step, progress)
         except Exception as error:
             if self.options.debug:
                 traceback.print_exc()
@@ -273,22 +272,23 @@ class Run:
         files = entry.get("files")
         return isinstance(files, list) and bool(files) and all((self.folder / str(name)).is_file() for name in files)
 
-    def _one(self, job: Job, on_step: OnStep | None, on_large: Callable[[str], None] | None) -> Outcome:
+    def _one(self, job: Job, on_step: OnStep | None, progress: JobProgress | None) -> Outcome:
         ready = self.prepared(job)
         if ready.done is not None:
             return Outcome(ready.done, skipped=True)
         measurement, pipeline = ready.measurement, ready.pipeline
-        if on_large is not None:
-            self._say_what_it_takes(job, ready, on_large)
+        if progress is not None:
+            self._say_what_it_takes(job, ready, progress)
         started = time.monotonic()
-        found = self.pipeline.restore(
-            measurement.photo,
-            kernel=self.options.kernel,
-            truth=measurement.parameters,
-            callback=on_step,
-            samples=self.options.samples,
-            denoise=self.options.denoise,
-        )
+        with nullcontext() if progress is None else tiles_told(pipeline.prior, progress.tile):
+            found = self.pipeline.restore(
+                measurement.photo,
+                kernel=self.options.kernel,
+                truth=measurement.parameters,
+                callback=on_step,
+                samples=self.options.samples,
+                denoise=self.options.denoise,
+            )
         seconds = time.monotonic() - started
         result = Result(
             pipeline.degradation,
@@ -321,13 +321,14 @@ class Run:
             }
         )
 
-    def _say_what_it_takes(self, job: Job, ready: Prepared, say: Callable[[str], None]) -> None:
+    def _say_what_it_takes(self, job: Job, ready: Prepared, progress: JobProgress) -> None:
         """Of a picture large enough to wait for, before its first step."""
         scale, (height, width) = ready.pipeline.degradation.scale, ready.measurement.photo.pixels.shape[-2:]
         if scale**2 * height * width >= _LARGE:
             takes = estimate(ready.pipeline, height, width, self.options.samples)
             advice = takes.advice(free_memory())
-            say(f"{job.input}: {scale * width}x{scale * height} pixels, {takes}{f'; {advice}' if advice else ''}")
+            more = f"; {advice}" if advice else ""
+            progress.notice(f"{job.input}: {scale * width}x{scale * height} pixels, {takes}{more}")
 
     def _entry(self, result: Result) -> dict[str, Any]:
         entry = entry_of(result, [self.options.lpips] if self.options.lpips else [])

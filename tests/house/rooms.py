@@ -78,7 +78,10 @@ ROOMS = {
         "priors and recipes on a model hub",
         {"assembly", "components", "errors", "io", "pipeline", "recipe"},
     ),
-    "restoring": ("`invdiff run`", {"blur", "degradation", "errors", "io", "metrics", "pipeline", "sampler"}),
+    "restoring": (
+        "`invdiff run`",
+        {"blur", "degradation", "errors", "io", "metrics", "pipeline", "sampler", "tiling"},
+    ),
     "app": (
         "`invdiff app`: a page for a photo",
         {"assembly", "degradation", "errors", "io", "metrics", "pipeline", "prior", "restoring", "sampler", "tiling"},
