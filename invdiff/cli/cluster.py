@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -56,20 +56,18 @@ def spread_by_dask(order: Order, scheduler: str | None) -> Iterator[Spread]:
         from distributed import Client, LocalCluster
     except ImportError:
         raise InvdiffError("--engine dask: wants Dask: pip install 'invdiff[dask]'") from None
-    own = None
-    if scheduler is None:
-        processes = 1 if order.device == "cuda" else allowed_cpus()
-        own = LocalCluster(n_workers=processes, threads_per_worker=1, dashboard_address=None)
-    try:
-        client = Client(scheduler if own is None else own, timeout=_PATIENCE)
-    except (OSError, ValueError) as error:
-        raise InvdiffError(f"--scheduler {scheduler}: {reason(error)}") from None
-    try:
-        with client:
-            yield lambda jobs: _restored(client, order, jobs)
-    finally:
-        if own is not None:
-            own.close()
+    with ExitStack() as opened:
+        place = scheduler
+        if scheduler is None:
+            processes = 1 if order.device == "cuda" else allowed_cpus()
+            place = opened.enter_context(
+                LocalCluster(n_workers=processes, threads_per_worker=1, dashboard_address=None)
+            )
+        try:
+            client = opened.enter_context(Client(place, timeout=_PATIENCE))
+        except (OSError, ValueError) as error:
+            raise InvdiffError(f"--scheduler {scheduler}: {reason(error)}") from None
+        yield lambda jobs: _restored(client, order, jobs)
 
 
 def _restored(client: Any, order: Order, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
