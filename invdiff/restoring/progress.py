@@ -9,10 +9,11 @@ from ..io.progress import Event, Tell
 
 @dataclass
 class JobProgress:
-    """Of the picture ``label``, whose steps come after ``before`` others, of ``total`` in all."""
+    """Of the picture ``label``, read from ``input``, whose steps come after ``before`` others, of ``total`` in all."""
 
     tell: Tell
     label: str
+    input: str
     before: int
     total: int
     done: int = 0
@@ -29,4 +30,4 @@ class JobProgress:
 
     def notice(self, text: str) -> None:
         """Something to be read before it begins."""
-        self.tell(Event(self.before, self.total, self.label, notice=text))
+        self.tell(Event(self.before, self.total, self.label, notice=f"{self.input}: {text}"))

@@ -8,7 +8,6 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,16 +26,13 @@ from ..metrics.lpips import LPIPS
 from ..metrics.result import border_of
 from ..pipeline import OnStep, Pipeline
 from ..sampler import StepRecord
-from ..tiling import tiles_told
-from .estimate import estimate, free_memory
 from .jobs import Job
+from .large import watched
 from .progress import JobProgress
 from .report import REPORT, conventions_of, read_entries, versions, write_report
 from .result import COMPARE, KERNEL, UNCERTAINTY, Result, certificate, entry_of, save, smaller_suffix
 from .smaller import Smaller
 
-_LARGE = 4_000_000
-"""Pixels of a result that one waits for."""
 _ASIDE, _PREVIEW = "report.edited.json", ".preview.png"
 
 
@@ -194,7 +190,7 @@ class Run:
     def _here(self, tell: Tell, watch: OnStep | None) -> Iterator[tuple[Job, Outcome]]:
         """Each job with what became of it; steps are told of as they are gone."""
         for number, job in enumerate(self.jobs):
-            progress = JobProgress(tell, job.stem, number * self.steps, self.steps * len(self.jobs))
+            progress = JobProgress(tell, job.stem, job.input, number * self.steps, self.steps * len(self.jobs))
 
             def on_step(record: StepRecord, job: Job = job, progress: JobProgress = progress) -> None:
                 progress.step()
@@ -277,10 +273,10 @@ class Run:
         if ready.done is not None:
             return Outcome(ready.done, skipped=True)
         measurement, pipeline = ready.measurement, ready.pipeline
-        if progress is not None:
-            self._say_what_it_takes(job, ready, progress)
-        started = time.monotonic()
-        with nullcontext() if progress is None else tiles_told(pipeline.prior, progress.tile):
+        height, width = measurement.photo.pixels.shape[-2:]
+        place = (self.folder, job.stem, ready.key)
+        with watched(pipeline, (height, width), self.options.samples, place, progress):
+            started = time.monotonic()
             found = self.pipeline.restore(
                 measurement.photo,
                 kernel=self.options.kernel,
@@ -320,15 +316,6 @@ class Run:
                 **({} if pipeline is self.pipeline else {"settings": plain_data(pipeline.identity)}),
             }
         )
-
-    def _say_what_it_takes(self, job: Job, ready: Prepared, progress: JobProgress) -> None:
-        """Of a picture large enough to wait for, before its first step."""
-        scale, (height, width) = ready.pipeline.degradation.scale, ready.measurement.photo.pixels.shape[-2:]
-        if scale**2 * height * width >= _LARGE:
-            takes = estimate(ready.pipeline, height, width, self.options.samples)
-            advice = takes.advice(free_memory())
-            more = f"; {advice}" if advice else ""
-            progress.notice(f"{job.input}: {scale * width}x{scale * height} pixels, {takes}{more}")
 
     def _entry(self, result: Result) -> dict[str, Any]:
         entry = entry_of(result, [self.options.lpips] if self.options.lpips else [])

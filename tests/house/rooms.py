@@ -80,7 +80,7 @@ ROOMS = {
     ),
     "restoring": (
         "`invdiff run`",
-        {"blur", "degradation", "errors", "io", "metrics", "pipeline", "sampler", "tiling"},
+        {"blur", "degradation", "errors", "io", "metrics", "pipeline", "prior", "sampler", "tiling"},
     ),
     "app": (
         "`invdiff app`: a page for a photo",

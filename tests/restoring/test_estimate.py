@@ -9,7 +9,7 @@ import pytest
 import invdiff
 from invdiff.assembly import recipe_cost
 from invdiff.restoring import estimate as estimates
-from invdiff.restoring import run as running
+from invdiff.restoring import large
 from invdiff.restoring.estimate import Estimate, estimate, free_memory
 
 GIB = 2**30
@@ -17,21 +17,21 @@ GIB = 2**30
 
 def test_a_large_one_is_announced(recipe, cli, picture, tmp_path, monkeypatch):
     """Once, before anything is restored; a small one is not, nor one that is done."""
-    monkeypatch.setattr(running, "_LARGE", 64 * 64)
+    monkeypatch.setattr(large, "_LARGE", 64 * 64)
     path, out = recipe(), tmp_path / "out"
-    large, small = picture("large.png", 16, 16), picture("small.png", 15, 16)
-    result = cli("run", path, large, small, "-o", out)
+    big, small = picture("large.png", 16, 16), picture("small.png", 15, 16)
+    result = cli("run", path, big, small, "-o", out)
     assert result.code == 0
     (line,) = [line for line in result.err.splitlines() if "GiB" in line]
-    assert line.startswith(f"{large}: 64x64 pixels, about ")
+    assert line.startswith(f"{big}: 64x64 pixels, about ")
     assert " here, about 0." in line
-    assert "GiB" not in cli("run", path, large, "-o", out).err
-    assert "GiB" not in cli("run", path, large, "-o", out, "--force", "--quiet").err
+    assert "GiB" not in cli("run", path, big, "-o", out).err
+    assert "GiB" not in cli("run", path, big, "-o", out, "--force", "--quiet").err
 
 
 def test_what_does_not_fit_gets_advice(recipe, cli, picture, tmp_path, monkeypatch):
-    monkeypatch.setattr(running, "_LARGE", 1)
-    monkeypatch.setattr(running, "free_memory", lambda: 1000)
+    monkeypatch.setattr(large, "_LARGE", 1)
+    monkeypatch.setattr(large, "free_memory", lambda: 1000)
     result = cli("run", recipe(), picture("a.png"), "-o", tmp_path / "out")
     assert result.code == 0
     assert "; 0.0 GiB are free: it may not fit; --halve restores a copy of half the size\n" in result.err
