@@ -26,7 +26,7 @@ from .metrics.lpips import LPIPS, SMALLEST
 from .pipeline import Instead, Pipeline, choose_device
 from .prior import PriorNet
 from .recipe.bundled import find_recipe
-from .recipe.recipe import Recipe, load_recipe
+from .recipe.recipe import Pace, Recipe, load_recipe
 from .recipe.source import Change
 from .sampler import DrawsSettings
 from .tiling import tiled
@@ -41,20 +41,27 @@ def load(
     overrides: Sequence[str | Change] = (),
     seed: int | None = None,
     device: str = "auto",
+    pace: Pace | None = None,
 ) -> Pipeline:
     """Build a recipe: ``invdiff.load("blindsr_x4").restore(image)``.
 
     ``recipe`` is a path, or the name of a bundled recipe (``invdiff recipes`` lists them).
-    ``overrides`` are ``"sampler.steps=50"`` and the like. Raises :class:`invdiff.InvdiffError`, in
+    ``overrides`` are ``"sampler.steps=50"`` and the like; ``pace`` is ``"fast"`` or ``"best"``, as ``run --fast`` and
+    ``--best``, of recipes that say what these are. Raises :class:`invdiff.InvdiffError`, in
     one line, for a recipe, plugin or weights that the caller must change.
     """
-    return assemble(read(recipe, overrides, seed), device)
+    return assemble(read(recipe, overrides, seed, pace), device)
 
 
-def read(recipe: str | os.PathLike[str], overrides: Sequence[str | Change] = (), seed: int | None = None) -> Recipe:
+def read(
+    recipe: str | os.PathLike[str],
+    overrides: Sequence[str | Change] = (),
+    seed: int | None = None,
+    pace: Pace | None = None,
+) -> Recipe:
     """A recipe, a path or a bundled one's name, with changes to it, validated against what is installed."""
     more = [] if seed is None else [Change(f"seed={seed}")]
-    return load_recipe(find_recipe(recipe), registry(), [*overrides, *more])
+    return load_recipe(find_recipe(recipe), registry(), [*overrides, *more], pace)
 
 
 @torch.inference_mode(False)  # the loop takes gradients through the weights, wherever it is called
@@ -93,7 +100,7 @@ def assemble(recipe: Recipe, device: str = "auto", *, choose: bool = True) -> Pi
 
 def _draws_of(recipe: Recipe) -> DrawsSettings:
     """How the recipe draws. What was measured of its draws holds for no others: changes that make others undo it."""
-    if not any(key[0] in ("prior", "guidance", "sampler") for key in recipe.source.overridden):
+    if recipe.pace is None and not any(key[0] in ("prior", "guidance", "sampler") for key in recipe.source.overridden):
         return recipe.draws
     return recipe.draws.model_copy(update={"floor": 0.0, "factor": 1.0})
 
@@ -101,16 +108,19 @@ def _draws_of(recipe: Recipe) -> DrawsSettings:
 def _instead_of(recipe: Recipe, device: str) -> Instead | None:
     """The recipe that some photos are restored with instead, read and checked; its prior waits until a photo asks.
 
-    Changes to this recipe change that one too. One of the prior or of a guidance speaks of this recipe's own: then
-    every photo is restored with it.
+    Changes to this recipe change that one too, and it is read with the same pace if it has such. One of the prior or of
+    a guidance speaks of this recipe's own: then every photo is restored with it.
     """
     named, changes = recipe.instead, recipe.source.overridden
     if named is None or any(key[0] in ("prior", "guidance") for key in changes):
         return None
     place = recipe.where("instead.recipe")
     path = recipe.path.parent / named.recipe
+    its = [change for key, change in changes.items() if key[0] not in ("name", "instead")]
     try:
-        other = read(path, [change for key, change in changes.items() if key[0] not in ("name", "instead")])
+        other = read(path, its)
+        if recipe.pace is not None and getattr(other, recipe.pace) is not None:
+            other = read(path, its, pace=recipe.pace)
     except InvdiffError as error:
         raise RecipeError(f"{place}: {error}") from None
     if other.instead is not None:
@@ -265,7 +275,7 @@ def recipe_cost(recipe: str | os.PathLike[str], size: int, overrides: Sequence[s
     with _placed(found):
         check_sampler(prior, found.sampler)
     guidance = [build(guide) for guide in found.guidance]
-    return cost(tiled(prior, found.sampler.tile, found.sampler.overlap), guidance, found.sampler.steps, size)
+    return cost(tiled(prior, found.sampler.tile, found.sampler.overlap), guidance, found.sampler.walked, size)
 
 
 @torch.inference_mode(False)

@@ -54,6 +54,12 @@ def check_sampler(prior: PriorNet, sampler: SamplerSettings) -> None:
         raise MisfitError("sampler.sigmas", "from pure noise, the first must be the prior's largest or more")
 
 
+def check_orientations(sampler: SamplerSettings, degradation: Degradation) -> None:
+    """Refuse to turn a picture whose operator's parameters nobody knows how to turn."""
+    if sampler.orientations > 1 and not isinstance(degradation.parameters, KernelSpace):
+        raise MisfitError("sampler.orientations", "a kernel turns with its picture; this operator has none")
+
+
 def check_guidance(guidance: Sequence[Guidance], degradation: Degradation) -> None:
     """Refuse a guidance that cannot serve the operator."""
     for place, guide in enumerate(guidance):

@@ -14,6 +14,7 @@ from torch import Tensor
 from .blur import Blur, conjugate_gradients
 from .degradation import Degradation
 from .errors import RecipeError
+from .orientation import shown
 from .prior import PriorNet
 from .settings import Configured, S, Settings
 
@@ -50,6 +51,14 @@ class Problem:
     def needs_gradient(self) -> bool:
         """Whether a step tracks gradients through the prior: only where a guidance needs them."""
         return any(guide.needs_gradient for guide in self.guidance)
+
+    def shown(self, orientation: int) -> Problem:
+        """The same of the measurements in another orientation, and of a truth whose kernels are turned with them."""
+        truth = None if self.truth is None else shown(self.truth, orientation)
+        parts = (self.degradation, self.prior, self.guidance)
+        other = Problem(shown(self.y, orientation), *parts, truth, self.gain, self.compression)
+        other.remarks = self.remarks
+        return other
 
     def crop(self, x: Tensor) -> Tensor:
         """A view of a padded ``x (B, 3, ., .)`` without its padding."""

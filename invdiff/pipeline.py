@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .degradation import Degradation
 from .errors import ImageError, InvdiffError
-from .fit import check_fit, check_guidance, check_sampler, checked_parameters, each_of
+from .fit import check_fit, check_guidance, check_orientations, check_sampler, checked_parameters, each_of
 from .guidance import Guidance, Known, Problem
 from .io.jpeg import Jpeg
 from .io.notebook import Bar
@@ -117,6 +117,7 @@ class Pipeline:
         self.identity = dict(identity or {})
         check_fit(prior, degradation)
         check_sampler(prior, self.sampler)
+        check_orientations(self.sampler, degradation)
         check_guidance(self.guidance, degradation.on_light)
         self.device = choose_device(device)
         with torch.inference_mode(False):  # its weights may move, and the loop takes gradients through them
@@ -185,7 +186,7 @@ class Pipeline:
         if trace and samples > 1:
             raise InvdiffError("trace: is of one draw: leave samples out")
         traced: list[TracedStep] | None = [] if trace else None
-        with Bar(images * samples * self.sampler.steps) if progress else nullcontext() as bar:
+        with Bar(images * samples * self.sampler.walked) if progress else nullcontext() as bar:
             found = self._restore_any(image, known, _Watch(callback, bar, traced))
         found.before, found.trace = image, traced or ()
         return found
@@ -347,7 +348,8 @@ class Pipeline:
         by = f" by {self.identity['name']}" if "name" in self.identity else ""
         by += "" if self.degradation.on_light is self.degradation else ", in linear light"
         noise = "" if denoise == 1 else f", {100 * (1 - denoise):.0f} % of what it left of the photo put back"
-        return f"{what}{by}, in {steps} step{'s' if steps > 1 else ''}{noise}"
+        ways = f", the mean of {ways} orientations" if (ways := self.sampler.orientations) > 1 else ""
+        return f"{what}{by}, in {steps} step{'s' if steps > 1 else ''}{ways}{noise}"
 
     def _arrived(self, measured: Tensor, x: Tensor, theta: Tensor | None) -> TracedStep:
         """An image ``x (1, 3, H, W)`` and its parameters as results show them, on the CPU, with their residual."""

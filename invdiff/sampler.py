@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from .guidance import Problem, Step
+from .orientation import ORIENTATIONS, shown, upright
 from .prior import PriorSpec
 from .schedule import Spacing
 from .settings import Float, Int, Settings
@@ -39,6 +40,8 @@ class SamplerSettings(Settings):
     """In place of ``eta``: the share of the noise's variance that each step draws anew, however short it is."""
     feedback: bool = False
     """Tell the prior the parameters that the guidances arrived at in the step before; for priors that take them."""
+    orientations: Annotated[Int, Field(ge=1, le=ORIENTATIONS)] = 1
+    """So many of a picture's eight orientations, turned and mirrored, are restored; the result is their mean."""
     tile: Annotated[Int, Field(ge=64)] | None = 512
     """Larger images pass through the prior in overlapping tiles of this side, in bounded memory; null: never."""
     overlap: Annotated[Int, Field(ge=0)] = 64
@@ -60,6 +63,11 @@ class SamplerSettings(Settings):
                 f"steps is {self.steps} and there are {len(sigmas)} sigmas: say {len(sigmas)}, or leave steps out"
             )
         return self
+
+    @property
+    def walked(self) -> int:
+        """Steps of all orientations."""
+        return self.steps * self.orientations
 
     def times(self, spec: PriorSpec) -> list[int]:
         """The times that the loop steps through with that prior, falling."""
@@ -92,8 +100,8 @@ class DrawsSettings(Settings):
         return (self.floor, self.factor) != (0, 1)
 
     def sampler(self, single: SamplerSettings) -> SamplerSettings:
-        """The settings of each draw, by those of a single one."""
-        given = {"steps": self.steps, "temperature": self.temperature}
+        """The settings of each draw, by those of a single one; several orientations would draw what is shown once."""
+        given = {"steps": self.steps, "temperature": self.temperature, "orientations": 1}
         return single.model_copy(update={name: value for name, value in given.items() if value is not None})
 
     def uncertainty(self, deviation: Tensor, gain: float = 1.0) -> Tensor:
@@ -181,12 +189,41 @@ def sample(
     callback: Callable[[StepRecord], None] | None = None,
     initial: Tensor | None = None,
 ) -> Sample:
-    """Draw one sample of p(x, theta | y) for each measurement of the problem.
+    """Draw one sample of p(x, theta | y) for each measurement of the problem, or the mean of one an orientation.
 
     ``generators`` are one an image, on the CPU; all of an image's noise comes from its own. With
     ``settings.feedback`` the prior is told the parameters that the step before arrived at, and at the first step
     ``initial (B, *shape)``, or what a guidance began with; one that estimates none leaves them to the guidances.
     """
+    if settings.orientations == 1:
+        return _walked(problem, settings, generators, callback, initial)
+    found = []
+    for way in range(settings.orientations):
+
+        def on_step(record: StepRecord, way: int = way) -> None:
+            x0, theta = upright(record.x0, way), None if record.theta is None else upright(record.theta, way)
+            index = way * settings.steps + record.index
+            if callback:
+                callback(replace(record, index=index, steps=settings.walked, x0=x0, theta=theta))
+
+        told = None if initial is None else shown(initial, way)
+        one = _walked(problem.shown(way), settings, generators, on_step, told)
+        theta = None if one.theta is None else upright(one.theta, way)
+        found.append(Sample(upright(one.x0, way), theta, one.evaluations))
+    kernels = [one.theta for one in found if one.theta is not None]
+    mean = torch.stack([one.x0 for one in found]).mean(0)
+    evaluations = sum(one.evaluations for one in found)
+    return Sample(mean, torch.stack(kernels).mean(0) if kernels else None, evaluations)
+
+
+def _walked(
+    problem: Problem,
+    settings: SamplerSettings,
+    generators: Sequence[torch.Generator],
+    callback: Callable[[StepRecord], None] | None,
+    initial: Tensor | None,
+) -> Sample:
+    """The same of a problem as it is, in one orientation."""
     prior, condition = problem.prior, problem.condition
     schedule = prior.spec.schedule
 

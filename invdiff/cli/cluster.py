@@ -13,6 +13,7 @@ from typing import Any
 from ..assembly import assemble, read
 from ..errors import InvdiffError, reason
 from ..metrics.lpips import LPIPS
+from ..recipe.recipe import Pace
 from ..restoring.jobs import Job
 from ..restoring.run import Outcome, Run, RunOptions, Spread, failed
 from .machine import allowed_cpus
@@ -31,6 +32,7 @@ class Order:
     recipe: str
     overrides: tuple[str, ...]
     seed: int | None
+    pace: Pace | None
     device: str
     choose: bool
     folder: Path
@@ -97,6 +99,6 @@ def restore_one(order: Order, job: Job) -> Outcome:
 
 @lru_cache(maxsize=1)
 def _run_of(order: Order) -> Run:
-    pipeline = assemble(read(order.recipe, order.overrides, order.seed), order.device, choose=order.choose)
+    pipeline = assemble(read(order.recipe, order.overrides, order.seed, order.pace), order.device, choose=order.choose)
     options = order.options if order.lpips is None else replace(order.options, lpips=LPIPS(order.lpips))
     return Run(pipeline, [], order.folder, options, recipe=order.recipe)

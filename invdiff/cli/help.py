@@ -38,6 +38,8 @@ SECTIONS = {
     "How": (
         "overrides",
         "seed",
+        "fast",
+        "best",
         "samples",
         "denoise",
         "scale",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..degradation import Degradation
+    from ..recipe.recipe import Pace
     from ..restoring.run import Spread
 
 
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
 @click.option("--halve", is_flag=True, help="Restore copies of half the size, for noisy photos: cleaner, and smaller.")
 @click.option("--kernel", type=PLACE, help="File with the blur's kernel, if it is known.")
 @click.option("--lpips", type=PLACE, help="Folder with LPIPS weights; adds that metric.")
+@click.option("--fast", is_flag=True, help="In the least time; the recipe says how, and what it costs.")
+@click.option("--best", is_flag=True, help="As near to the truth as it comes, however long it takes.")
 @click.option("--samples", type=click.IntRange(1), default=1, help="Draw so often: the mean, and how sure it is.")
 @click.option("--denoise", type=click.FloatRange(0, 1), default=1.0, help="How much of the noise goes; 0 keeps grain.")
 @click.option("--scale", type=click.FloatRange(0, min_open=True), help="Also write <name>.x1.png, the photo's size.")
@@ -77,6 +80,8 @@ def run(
     halve: bool,
     kernel: Path | None,
     lpips: Path | None,
+    fast: bool,
+    best: bool,
     samples: int,
     denoise: float,
     scale: float | None,
@@ -102,7 +107,10 @@ def run(
     from .plan import show_plan
 
     deterministic()
-    found = read(recipe, common.overrides, common.seed)
+    if fast and best:
+        raise InvdiffError("--fast and --best are two ends of one thing: give one of them")
+    pace: Pace | None = "fast" if fast else "best" if best else None
+    found = read(recipe, common.overrides, common.seed, pace)
     result = output_of(output if output is not None else Path("runs") / found.name, kind, quality)
     named = [*inputs, *photos]
     if not named and found.input.sample is None:
@@ -148,7 +156,7 @@ def run(
     if engine == "dask":
         from .cluster import Order, spread_by_dask
 
-        told = (common.overrides, common.seed, common.device, not synthesize)
+        told = (common.overrides, common.seed, pace, common.device, not synthesize)
         order = Order(str(found.path.resolve()), *told, result.folder.resolve(), replace(options, lpips=None), lpips)
         elsewhere = spread_by_dask(order, scheduler)
     elif scheduler is not None:

@@ -42,6 +42,18 @@ class InsteadSettings(Settings):
     """From which standard deviation of all its finest detail on: noise of no colour, or texture finer than most."""
 
 
+Pace = Literal["fast", "best"]
+
+
+class PaceSettings(Settings):
+    """What a recipe changes of itself for whoever has less patience, or more."""
+
+    sampler: dict[str, Any] = {}
+    """Settings of the sampler, over the recipe's own."""
+    guidance: list[dict[str, Any]] | None = None
+    """Guidances in place of the recipe's own; null: those."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A whole recipe, validated; nothing is built yet."""
@@ -59,6 +71,10 @@ class Recipe:
     teacher: Part | None
     """The prior that ``train.teacher`` names."""
     instead: InsteadSettings | None
+    fast: PaceSettings | None
+    best: PaceSettings | None
+    pace: Pace | None
+    """Which of the two it was read with."""
     source: Source
 
     def where(self, name: str) -> str:
@@ -82,6 +98,8 @@ class Recipe:
             "input": self.input.model_dump(mode="json"),
             "train": self.train.model_dump(mode="json") if self.train else None,
             "instead": self.instead.model_dump(mode="json") if self.instead else None,
+            "fast": self.fast.model_dump(mode="json") if self.fast else None,
+            "best": self.best.model_dump(mode="json") if self.best else None,
         }
 
 
@@ -109,15 +127,29 @@ class Skeleton(Settings):
     """How the prior is trained: for ``invdiff train``."""
     instead: dict[str, Any] | None = None
     """Another recipe for some photos; a recipe that ``extends`` this one does not take it over."""
+    fast: PaceSettings | None = None
+    """What ``--fast`` changes, for the least time; a recipe that ``extends`` this one does not take it over."""
+    best: PaceSettings | None = None
+    """What ``--best`` changes, for what comes nearest to the truth, however long it takes; likewise."""
 
 
-def load_recipe(path: str | os.PathLike[str], registry: Registry, overrides: Sequence[str | Change] = ()) -> Recipe:
-    """Read, override and validate a recipe.
+def load_recipe(
+    path: str | os.PathLike[str],
+    registry: Registry,
+    overrides: Sequence[str | Change] = (),
+    pace: Pace | None = None,
+) -> Recipe:
+    """Read, override and validate a recipe; with a ``pace``, over what it says there.
 
     Raises :class:`RecipeError` for a file, key or value that is wrong, with file and line;
     :class:`PluginError`, likewise placed, for a kind that no working plugin offers.
     """
     source = Source.read(Path(path))
+    if pace is not None:
+        source.validate(PaceSettings, source.data.get(pace) or {}, (pace,))
+        if source.data.get(pace) is None:
+            raise RecipeError(f"{source.path}: the recipe says nothing of '{pace}': leave --{pace} out")
+        source.take(pace)
     for change in overrides:
         source.override(change)
     skeleton = source.validate(Skeleton, source.data, ())
@@ -148,6 +180,9 @@ def load_recipe(path: str | os.PathLike[str], registry: Registry, overrides: Seq
         train=train,
         teacher=part("prior", train.teacher.prior, teaching) if train and train.teacher else None,
         instead=None if skeleton.instead is None else source.validate(InsteadSettings, skeleton.instead, ("instead",)),
+        fast=skeleton.fast,
+        best=skeleton.best,
+        pace=pace,
         source=source,
     )
 

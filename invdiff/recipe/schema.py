@@ -11,7 +11,7 @@ from ..components.registry import Component, Registry, Role
 from ..sampler import DrawsSettings, SamplerSettings
 from ..settings import Settings
 from ..training.settings import TrainSettings
-from .recipe import InputSettings, InsteadSettings, Skeleton
+from .recipe import InputSettings, InsteadSettings, PaceSettings, Skeleton
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -44,15 +44,22 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
         return {"type": "object", "required": ["kind"], "oneOf": kinds or [False]}
 
     whole = {**Skeleton.model_json_schema(), "title": "invdiff recipe"}
+    guidance: dict[str, Any] = {"type": "array", "items": role("guidance")}
+    pace = refer("pace", PaceSettings)
+    changed: dict[str, dict[str, Any]] = {"sampler": refer("sampler", SamplerSettings), "guidance": guidance}
+    for name, block in changed.items():
+        about = definitions["pace"]["properties"][name]["description"]
+        definitions["pace"]["properties"][name] = {"description": about, **block}
     blocks: dict[str, dict[str, Any]] = {
         "degradation": role("degradation"),
         "prior": role("prior"),
-        "guidance": {"type": "array", "items": role("guidance")},
+        "guidance": guidance,
         "sampler": refer("sampler", SamplerSettings),
         "draws": refer("draws", DrawsSettings),
         "input": refer("input", InputSettings),
         "train": {"anyOf": [refer("train", TrainSettings), {"type": "null"}]},
         "instead": {"anyOf": [refer("instead", InsteadSettings), {"type": "null"}]},
+        **{name: {"anyOf": [pace, {"type": "null"}]} for name in ("fast", "best")},
     }
     for name, block in blocks.items():
         whole["properties"][name] = {"description": whole["properties"][name]["description"], **block}

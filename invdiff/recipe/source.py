@@ -19,7 +19,8 @@ _MOST = 20_000
 """Values that a recipe may hold, those that aliases repeat counted each time."""
 _LONGEST_CHAIN = 32
 """Recipes that may extend one another."""
-_OWN = ("instead", "draws")  # what names a file from the recipe's own folder, or was measured, for its own prior
+_OWN = ("instead", "draws", "fast", "best")
+"""What names a file from the recipe's own folder, or was measured, for its own prior: not taken over."""
 _CHOICES = ("kind", "family")  # keys that say what the others beside them mean
 
 
@@ -130,6 +131,11 @@ class Source:
         elif isinstance(node, yaml.SequenceNode):
             for i, value in enumerate(node.value):
                 self._walk(value, (*key, i))
+
+    def take(self, name: str) -> None:
+        """Put one of the recipe's blocks over the whole of it; each key is where it stands in the block."""
+        self.data = _merged(self.data, self.data[name], (), [])
+        self.places.update({key[1:]: place for key, place in self.places.items() if key[:1] == (name,) and key[1:]})
 
     def override(self, change: str | Change) -> None:
         """Apply one ``a.b=c``; a number steps into a list (``guidance.0.strength=2``)."""

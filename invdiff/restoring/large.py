@@ -33,7 +33,7 @@ def watched(
         if height * width >= _LARGE:
             # Before anything is kept: it asks the prior, too, of pictures that are none.
             takes = None if progress is None else estimate(pipeline, *photo, draws)
-            asked = draws * pipeline.sampler.steps * (1 + sum(guide.evaluations_each for guide in pipeline.guidance))
+            asked = draws * pipeline.sampler.walked * (1 + sum(guide.evaluations_each for guide in pipeline.guidance))
             kept = tiles_kept(pipeline.prior, *place, asked * _BYTES * height * width)
             goes_on = stack.enter_context(kept)
             if progress is not None and takes is not None:

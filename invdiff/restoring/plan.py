@@ -45,7 +45,7 @@ def plans(run: Run) -> Iterator[Plan]:
             ready = run.prepared(job)
             height, width = ready.measurement.photo.pixels.shape[-2:]
             pipeline, draws = ready.pipeline, run.options.samples
-            scale, steps = pipeline.degradation.scale, draws * pipeline.sampler.steps
+            scale, steps = pipeline.degradation.scale, draws * pipeline.sampler.walked
             takes = estimate(pipeline, height, width, draws)
             yield Plan(
                 job.stem,

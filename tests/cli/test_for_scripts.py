@@ -85,7 +85,7 @@ def test_eval_and_compare(said, recipe, picture, tmp_path):
 
 
 def test_the_others(said, refused, training, photos, tmp_path):
-    assert said("info", "blindsr_x4")["steps"] == 5
+    assert said("info", "blindsr_x4")["steps"] == 2
     assert "blindsr_x4" in {recipe["name"] for recipe in said("recipes")}
     assert {c["status"] for c in said("check", "tv")[0]["checks"]} == {"passed", "skipped"}
     trained = said("train", training, "-o", tmp_path / "out", "--data", photos, "--set", "train.steps=1")

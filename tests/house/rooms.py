@@ -12,15 +12,19 @@ ROOMS = {
     "seeds": ("streams of random numbers, each with a purpose", set()),
     "hookspecs": ("the hooks by which plugins announce themselves", set()),
     "schedule": ("the noise schedule", set()),
+    "orientation": ("the eight ways round that a picture can be shown", set()),
     "light": ("the light behind a photo's numbers", set()),
     "camera": ("what a camera does to a photo after the optics: noise and JPEG", {"settings"}),
     "degradation": ("`Degradation` and where its parameters live", {"camera", "light", "settings"}),
     "prior": ("`PriorNet`, and any denoiser as one", {"degradation", "schedule", "settings"}),
     "guidance": (
         "`Guidance`, and the `Problem` it is asked about",
-        {"blur", "degradation", "errors", "prior", "settings"},
+        {"blur", "degradation", "errors", "orientation", "prior", "settings"},
     ),
-    "sampler": ("`step` and `sample`: the one loop", {"degradation", "guidance", "prior", "schedule", "settings"}),
+    "sampler": (
+        "`step` and `sample`: the one loop",
+        {"degradation", "guidance", "orientation", "prior", "schedule", "settings"},
+    ),
     "tiling": ("any prior on any size", {"prior"}),
     "seamless": ("any prior on pictures whose borders meet", {"blur", "prior"}),
     "method": (

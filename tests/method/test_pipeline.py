@@ -270,3 +270,9 @@ def test_guidances_know_what_a_jpegs_tables_tell():
         toy(asked).restore(pixels)
         toy(asked).restore(file(brightness, "BMP"))
         assert asked.told[2:] == (0.0,) * 4
+
+
+def test_a_picture_is_not_turned_where_nobody_knows_what_turns_with_it():
+    with pytest.raises(MisfitError, match="a kernel turns with its picture; this operator has none") as caught:
+        Pipeline(Gain(), ToyPrior(Gain()), (), SamplerSettings(steps=1, orientations=2), device="cpu")
+    assert caught.value.key == "sampler.orientations"
