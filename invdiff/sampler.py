@@ -197,7 +197,7 @@ def sample(
     """
     if settings.orientations == 1:
         return _walked(problem, settings, generators, callback, initial)
-    found = []
+    mean, kernels, evaluations = torch.zeros(()), [], 0  # a running mean: large pictures fit but a few times
     for way in range(settings.orientations):
 
         def on_step(record: StepRecord, way: int = way) -> None:
@@ -208,11 +208,9 @@ def sample(
 
         told = None if initial is None else shown(initial, way)
         one = _walked(problem.shown(way), settings, generators, on_step, told)
-        theta = None if one.theta is None else upright(one.theta, way)
-        found.append(Sample(upright(one.x0, way), theta, one.evaluations))
-    kernels = [one.theta for one in found if one.theta is not None]
-    mean = torch.stack([one.x0 for one in found]).mean(0)
-    evaluations = sum(one.evaluations for one in found)
+        mean = mean.to(one.x0) + upright(one.x0, way) / settings.orientations
+        kernels += [] if one.theta is None else [upright(one.theta, way)]
+        evaluations += one.evaluations
     return Sample(mean, torch.stack(kernels).mean(0) if kernels else None, evaluations)
 
 

@@ -70,7 +70,7 @@ def work_on(order: Order, device: str) -> None:
         order.progress = max(order.progress, (order.step + number / count) / order.steps)
 
     job = Job(order.stem, order.name, order.source)
-    run = Run(pipeline, [job], order.folder, RunOptions(), recipe=order.task.recipe)
+    run = Run(pipeline, [job], order.folder, RunOptions(goes_on=False), recipe=order.task.recipe)
     with Stoppable(order.stop), tiles_told(walked.prior, on_tile):
         run.run(watch=on_step)
     (outcome,) = run.outcomes

@@ -50,7 +50,9 @@ class KeptTiles(PriorNet):
             return Output(back["raw"], back.get("parameters"), back.get("variance_fraction"))
         answer = self.inner(*given)
         said = {"raw": answer.raw, "parameters": answer.parameters, "variance_fraction": answer.variance_fraction}
-        write_atomic(place, encode({name: part.cpu().contiguous() for name, part in said.items() if part is not None}))
+        whole = {name: part.cpu().contiguous() for name, part in said.items() if part is not None}
+        with suppress(OSError):  # a full disk, say: it is kept for convenience, and computed all the same
+            write_atomic(place, encode(whole))
         return answer
 
 
@@ -78,7 +80,7 @@ def tiles_kept(prior: PriorNet, folder: Path, stem: str, key: str, size: int) ->
     Whether an earlier run has left any is what it gives.
     """
     tiled = next((module for module in prior.modules() if isinstance(module, TiledPrior)), None)
-    own = folder / _FOLDER / stem.replace("/", "%")
+    own = folder / _FOLDER / hashlib.sha256(stem.encode(errors="surrogateescape")).hexdigest()[:16]
     for other in own.iterdir() if own.is_dir() else ():
         if other.name != key:
             shutil.rmtree(other, ignore_errors=True)

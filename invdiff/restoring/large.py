@@ -20,12 +20,16 @@ _BYTES = 16
 
 @contextmanager
 def watched(
-    pipeline: Pipeline, photo: tuple[int, int], draws: int, place: tuple[Path, str, str], progress: JobProgress | None
+    pipeline: Pipeline,
+    photo: tuple[int, int],
+    draws: int,
+    place: tuple[Path, str, str] | None,
+    progress: JobProgress | None,
 ) -> Iterator[None]:
     """Within it, ``progress`` hears of a picture's tiles; those of a large one are kept until it is done.
 
     ``photo`` is the height and width of what is restored ``draws`` times. ``place`` is the folder of its results, its
-    stem and its key there.
+    stem and its key there; without any, no tiles are kept.
     """
     scale = pipeline.degradation.scale
     height, width = (scale * side for side in photo)
@@ -33,9 +37,11 @@ def watched(
         if height * width >= _LARGE:
             # Before anything is kept: it asks the prior, too, of pictures that are none.
             takes = None if progress is None else estimate(pipeline, *photo, draws)
-            asked = draws * pipeline.sampler.walked * (1 + sum(guide.evaluations_each for guide in pipeline.guidance))
-            kept = tiles_kept(pipeline.prior, *place, asked * _BYTES * height * width)
-            goes_on = stack.enter_context(kept)
+            goes_on = False
+            if place is not None:
+                each = 1 + sum(guide.evaluations_each for guide in pipeline.guidance)
+                size = _BYTES * height * width * draws * pipeline.sampler.walked * each
+                goes_on = stack.enter_context(tiles_kept(pipeline.prior, *place, size))
             if progress is not None and takes is not None:
                 more = [takes.advice(free_memory()), "goes on where it was stopped" if goes_on else ""]
                 progress.notice("; ".join([f"{width}x{height} pixels, {takes}", *filter(None, more)]))

@@ -61,6 +61,8 @@ class RunOptions:
     """Restore again what is already done."""
     preview: bool = False
     """Keep ``<stem>.preview.png`` at what the last step arrived at, until the picture is done."""
+    goes_on: bool = True
+    """Keep the tiles of large pictures until they are done, to go on after a kill."""
     debug: bool = False
 
 
@@ -274,7 +276,7 @@ class Run:
             return Outcome(ready.done, skipped=True)
         measurement, pipeline = ready.measurement, ready.pipeline
         height, width = measurement.photo.pixels.shape[-2:]
-        place = (self.folder, job.stem, ready.key)
+        place = (self.folder, job.stem, ready.key) if self.options.goes_on else None
         with watched(pipeline, (height, width), self.options.samples, place, progress):
             started = time.monotonic()
             found = self.pipeline.restore(
