@@ -14,8 +14,11 @@ from .blur.kernel_files import framed
 from .degradation import Degradation, KernelSpace, ParameterSpace
 from .errors import InvdiffError
 from .guidance import Guidance
+from .orientation import shown
 from .prior import PriorNet
 from .sampler import SamplerSettings
+
+_SIDE, _TOLERANCE = 16, 1e-3
 
 
 class MisfitError(InvdiffError):
@@ -55,9 +58,19 @@ def check_sampler(prior: PriorNet, sampler: SamplerSettings) -> None:
 
 
 def check_orientations(sampler: SamplerSettings, degradation: Degradation) -> None:
-    """Refuse to turn a picture whose operator's parameters nobody knows how to turn."""
-    if sampler.orientations > 1 and not isinstance(degradation.parameters, KernelSpace):
+    """Refuse to turn a picture whose operator does not turn with it: tried, on noise and a drawn kernel."""
+    if sampler.orientations == 1:
+        return
+    space = degradation.parameters
+    if not isinstance(space, KernelSpace):
         raise MisfitError("sampler.orientations", "a kernel turns with its picture; this operator has none")
+    generator = torch.Generator().manual_seed(0)
+    side = 2 * degradation.scale * max(space.size, _SIDE)
+    x, kernel = torch.rand(1, 3, side, side, generator=generator), degradation.sample_parameters(1, generator)
+    for way in (1, 4):
+        turned = degradation.apply(shown(x, way), shown(kernel, way))
+        if not torch.allclose(turned, shown(degradation.apply(x, kernel), way), atol=_TOLERANCE):
+            raise MisfitError("sampler.orientations", "this operator does not turn with its picture")
 
 
 def check_guidance(guidance: Sequence[Guidance], degradation: Degradation) -> None:

@@ -22,7 +22,7 @@ class SamplerSettings(Settings):
     """How the reverse diffusion is walked."""
 
     steps: Annotated[Int, Field(ge=1)] = 20
-    """Network evaluations. One is close to the conditional mean; many draw from the posterior."""
+    """Evaluations of the network, of each orientation. One is near the conditional mean; many draw the posterior."""
     temperature: Annotated[Float, Field(ge=0, le=1)] = 1.0
     """Scale of all noise that is drawn: 1 samples the posterior (the paper), less trades texture for fidelity."""
     eta: Annotated[Float, Field(ge=0, le=1)] = 1.0

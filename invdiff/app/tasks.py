@@ -28,7 +28,7 @@ class Task:
     def dialled(self, dial: float) -> tuple[str, ...]:
         """The changes to the recipe with the dial at ``dial`` in [0, 1], faithful to textured."""
         found = [*self.changes, f"sampler.temperature={dial:g}"]
-        if dial > 0 and read(self.recipe, self.changes).sampler.steps == 1:
+        if dial > 0 and read(self.recipe, self.changes).sampler.steps < _SEVERAL:
             found.append(f"sampler.steps={_SEVERAL}")
         return tuple(found)
 

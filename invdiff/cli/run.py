@@ -109,6 +109,8 @@ def run(
     deterministic()
     if fast and best:
         raise InvdiffError("--fast and --best are two ends of one thing: give one of them")
+    if samples > 1 and (fast or best):
+        raise InvdiffError("--samples draws in a way of its own, which was measured: leave --fast and --best out")
     pace: Pace | None = "fast" if fast else "best" if best else None
     found = read(recipe, common.overrides, common.seed, pace)
     result = output_of(output if output is not None else Path("runs") / found.name, kind, quality)

@@ -146,9 +146,9 @@ def load_recipe(
     """
     source = Source.read(Path(path))
     if pace is not None:
-        source.validate(PaceSettings, source.data.get(pace) or {}, (pace,))
         if source.data.get(pace) is None:
             raise RecipeError(f"{source.path}: the recipe says nothing of '{pace}': leave --{pace} out")
+        source.validate(PaceSettings, source.data[pace], (pace,))
         source.take(pace)
     for change in overrides:
         source.override(change)

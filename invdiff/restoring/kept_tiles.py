@@ -73,17 +73,16 @@ def _digest(given: tuple[Tensor, ...]) -> str:
 
 @contextmanager
 def tiles_kept(prior: PriorNet, folder: Path, stem: str, key: str, size: int) -> Iterator[bool]:
-    """Keep the tiles of the picture ``stem`` in a hidden place of ``folder`` until it is done, and then no longer.
+    """Keep the tiles of the picture ``stem`` in a hidden place of ``folder``, until :func:`forget_tiles`.
 
     They are those of this ``key``, which everything but a tile's own numbers goes into: those of another one are thrown
     away. Nothing is kept of a prior without tiles, or where the ``size`` of all of them, in bytes, would fill the disk.
     Whether an earlier run has left any is what it gives.
     """
     tiled = next((module for module in prior.modules() if isinstance(module, TiledPrior)), None)
-    own = folder / _FOLDER / hashlib.sha256(stem.encode(errors="surrogateescape")).hexdigest()[:16]
-    for other in own.iterdir() if own.is_dir() else ():
-        if other.name != key:
-            shutil.rmtree(other, ignore_errors=True)
+    own = _place(folder, stem)
+    if not (own / key).is_dir():
+        forget_tiles(folder, stem)
     if tiled is None or size > _SPARE * shutil.disk_usage(folder).free:
         yield False
         return
@@ -93,6 +92,16 @@ def tiles_kept(prior: PriorNet, folder: Path, stem: str, key: str, size: int) ->
         yield kept.folder.is_dir()
     finally:
         tiled.inner = inner
-    shutil.rmtree(own, ignore_errors=True)
-    with suppress(OSError):  # another picture's are there still
-        (folder / _FOLDER).rmdir()
+
+
+def forget_tiles(folder: Path, stem: str) -> None:
+    """Throw the tiles of a picture away, if there are any: it is done."""
+    own = _place(folder, stem)
+    if own.is_dir():
+        shutil.rmtree(own, ignore_errors=True)
+        with suppress(OSError):  # another picture's are there still
+            own.parent.rmdir()
+
+
+def _place(folder: Path, stem: str) -> Path:
+    return folder / _FOLDER / hashlib.sha256(stem.encode(errors="surrogateescape")).hexdigest()[:16]

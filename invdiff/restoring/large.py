@@ -1,4 +1,4 @@
-"""A picture that one waits for: what it takes is said before its first step, and no tile is computed twice."""
+"""A picture that one waits for: what it takes is said before its first step, and its tiles are kept."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .progress import JobProgress
 _LARGE = 4_000_000
 """Pixels of a result that one waits for."""
 _BYTES = 16
-"""Of a pixel that passes through the prior: three numbers of four, and a third more for where tiles overlap."""
+"""Of a pixel that passes through the prior: three numbers of four bytes, and a third more for where tiles overlap."""
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def watched(
     place: tuple[Path, str, str] | None,
     progress: JobProgress | None,
 ) -> Iterator[None]:
-    """Within it, ``progress`` hears of a picture's tiles; those of a large one are kept until it is done.
+    """Within it, ``progress`` hears of a picture's tiles; those of a large one are kept, in case of a kill.
 
     ``photo`` is the height and width of what is restored ``draws`` times. ``place`` is the folder of its results, its
     stem and its key there; without any, no tiles are kept.

@@ -27,6 +27,7 @@ from ..metrics.result import border_of
 from ..pipeline import OnStep, Pipeline
 from ..sampler import StepRecord
 from .jobs import Job
+from .kept_tiles import forget_tiles
 from .large import watched
 from .progress import JobProgress
 from .report import REPORT, conventions_of, read_entries, versions, write_report
@@ -273,6 +274,7 @@ class Run:
     def _one(self, job: Job, on_step: OnStep | None, progress: JobProgress | None) -> Outcome:
         ready = self.prepared(job)
         if ready.done is not None:
+            forget_tiles(self.folder, job.stem)
             return Outcome(ready.done, skipped=True)
         measurement, pipeline = ready.measurement, ready.pipeline
         height, width = measurement.photo.pixels.shape[-2:]
@@ -301,6 +303,7 @@ class Run:
             measurement.parameters,
         )
         files = save(result, self.folder, job.stem, self.options.format, self.options.smaller)
+        forget_tiles(self.folder, job.stem)
         written = (self.folder / files[0]).read_bytes()
         return Outcome(
             {

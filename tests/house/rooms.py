@@ -32,7 +32,10 @@ ROOMS = {
         {"degradation", "errors", "io", "metrics", "settings"},
     ),
     "kernel_set": ("`KernelSet`: kernels to test with", {"degradation", "settings"}),
-    "fit": ("which parts go together", {"blur", "degradation", "errors", "guidance", "prior", "sampler"}),
+    "fit": (
+        "which parts go together",
+        {"blur", "degradation", "errors", "guidance", "orientation", "prior", "sampler"},
+    ),
     "pipeline": (
         "`Pipeline`: parts, and pictures through them",
         CONTRACT | {"fit", "io", "metrics", "sampler", "seamless", "seeds", "tiling"},

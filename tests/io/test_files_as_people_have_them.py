@@ -197,7 +197,8 @@ def test_what_a_folder_holds_besides_is_said(cli, recipe, picture, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "advice"), [("a.HEIC", "save it as JPEG"), ("a.nef", "develop it"), ("a.fits", "TIFF")]
+    ("name", "advice"),
+    [("a.HEIC", "save it as JPEG"), ("a.nef", "develop it"), ("a.fits", "TIFF"), ("a.svg", "PNG"), ("a.pdf", "render")],
 )
 def test_a_kind_that_is_not_read_says_what_to_do(tmp_path, name, advice):
     (tmp_path / name).write_bytes(b"SIMPLE  =                    T" + bytes(3000))

@@ -174,10 +174,7 @@ def test_a_16_bit_tiff_is_turned_upright(tmp_path):
 def test_a_16_bit_tiff_in_planes(tmp_path):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, np.moveaxis(RGB16, -1, 0), photometric="rgb", planarconfig="separate")
-    try:
-        photo = load(path)
-    except ImageError:
-        return  # refusing is as good; wrong pixels are not
+    photo = load(path)
     np.testing.assert_allclose(photo.pixels.permute(1, 2, 0).numpy(), RGB16 / 65535, atol=1 / 255)
 
 
@@ -186,10 +183,7 @@ def test_16_bit_ink_is_not_taken_for_light(tmp_path):
     ink = np.zeros((2, 2, 4), np.uint16)
     ink[..., 0] = 65535
     tifffile.imwrite(path, ink, photometric="separated")
-    try:
-        photo = load(path)
-    except ImageError:
-        return  # refusing is as good
+    photo = load(path)
     assert photo.alpha is None
     torch.testing.assert_close(photo.pixels[:, 0, 0], torch.tensor([0.0, 1.0, 1.0]))
 

@@ -84,6 +84,12 @@ def test_steps_are_told_of_upright(recipe, photo):
     assert float((last - found.image).abs().mean()) < 0.05
 
 
+def test_an_operator_that_does_not_turn_is_refused(recipe):
+    """Of each four pixels the first: mirrored, it is the last."""
+    with pytest.raises(invdiff.InvdiffError, match="orientations: this operator does not turn with its picture"):
+        invdiff.load(recipe(), overrides=[*EIGHT, "degradation.downsample=stride"])
+
+
 def test_same_bytes_in_a_batch(recipe, photo):
     pipe = invdiff.load(recipe(), overrides=["sampler.orientations=2", "sampler.temperature=1"])
     both = pipe.restore(torch.stack([1 - photo, photo]))

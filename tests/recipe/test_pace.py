@@ -59,7 +59,16 @@ def test_from_the_command_line(cli, paced, picture, tmp_path, report):
 
 def test_both_at_once_and_none_said(refused, recipe, paced):
     assert "give one of them" in refused("run", paced, "--fast", "--best")
+    assert "leave --fast and --best out" in refused("run", paced, "--fast", "--samples", "2")
     assert "says nothing of 'best': leave --best out" in refused("run", recipe(name="plain.yaml"), "--best")
+
+
+def test_a_saved_recipe_has_both(paced, tmp_path):
+    folder = invdiff.save_pretrained(paced, tmp_path / "saved")
+    (saved,) = folder.glob("*.yaml")
+    for pace in ("fast", "best"):
+        assert read(saved, pace).sampler == read(paced, pace).sampler
+        assert len(read(saved, pace).guidance) == len(read(paced, pace).guidance)
 
 
 @pytest.mark.parametrize("pace", [None, "fast"])
@@ -70,6 +79,7 @@ def test_both_at_once_and_none_said(refused, recipe, paced):
         ("{sampler: 3}", r"tiny.yaml:\d+: fast.sampler: "),
         ("{guidance: 3}", r"tiny.yaml:\d+: fast.guidance: "),
         ("3", r"tiny.yaml:\d+: fast: "),
+        ("[]", r"tiny.yaml:\d+: fast: "),
     ],
 )
 def test_mistakes_are_found_asked_for_or_not(recipe, pace, fast, words):

@@ -10,6 +10,7 @@ import torch
 
 import invdiff
 from invdiff.restoring import kept_tiles, large
+from invdiff.restoring import run as running
 from invdiff.restoring.estimate import Estimate
 from invdiff.restoring.jobs import Job
 from invdiff.restoring.kept_tiles import tiles_kept
@@ -39,7 +40,7 @@ def restored(recipe, picture, folder, changes=(), stop=None, force=False):
         nonlocal asked
         if asked == stop:
             raise Stopped
-        asked += not torch.is_grad_enabled()  # tiles are computed again for gradients
+        asked += not torch.is_grad_enabled()  # gradients, for which tiles are computed again, are not kept
 
     work = Run(pipe, [Job("a", "a", picture)], folder, RunOptions(force=force))
     hook, inner = tiled.inner.register_forward_pre_hook(on_tile), tiled.inner
@@ -82,6 +83,32 @@ def test_tiles_of_other_settings_are_thrown_away(recipe, picture, tmp_path, all_
     assert not left.exists()
     assert not any("goes on" in event.notice for event in said)
     assert restored(path, photo, out, ["seed=4"])[0] == asked - 5
+
+
+def test_they_stay_until_the_result_is_written(recipe, picture, tmp_path, all_large, monkeypatch):
+    """Writing fails, on a full disk say: the next run asks the network nothing."""
+
+    def full(*given):
+        raise OSError(28, "No space left on device")
+
+    path, photo, out = recipe(), picture("a.png", 20, 24), tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr(running, "save", full)
+        work = Run(invdiff.load(path, overrides=TILES), [Job("a", "a", photo)], out, RunOptions())
+        work.run()
+    assert work.outcomes[0].failed
+    assert restored(path, photo, out)[0] == 0
+    assert not (out / ".tiles").exists()
+
+
+def test_what_is_done_keeps_none(recipe, picture, tmp_path, all_large):
+    """Stopped while it is made anew, and then found done."""
+    path, photo, out = recipe(), picture("a.png", 20, 24), tmp_path / "out"
+    restored(path, photo, out)
+    restored(path, photo, out, stop=3, force=True)
+    assert (out / ".tiles").exists()
+    assert restored(path, photo, out)[0] == 0
+    assert not (out / ".tiles").exists()
 
 
 def test_a_damaged_tile_is_computed_again(recipe, picture, tmp_path, all_large):
