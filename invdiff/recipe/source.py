@@ -133,7 +133,7 @@ class Source:
                 self._walk(value, (*key, i))
 
     def take(self, name: str) -> None:
-        """Put one of the recipe's blocks over the whole of it, but for nulls; keys are where they stand in the block."""
+        """Put one of the recipe's blocks over the whole of it, but for nulls; keys keep their places."""
         block = {key: value for key, value in self.data[name].items() if value is not None}
         self.data = _merged(self.data, block, (), [])
         self.places.update({key[1:]: place for key, place in self.places.items() if key[:1] == (name,) and key[1:]})
