@@ -275,7 +275,7 @@ def recipe_cost(recipe: str | os.PathLike[str], size: int, overrides: Sequence[s
     with _placed(found):
         check_sampler(prior, found.sampler)
     guidance = [build(guide) for guide in found.guidance]
-    return cost(tiled(prior, found.sampler.tile, found.sampler.overlap), guidance, found.sampler.walked, size)
+    return cost(tiled(prior, found.sampler.tile, found.sampler.overlap), guidance, found.sampler.steps_in_all, size)
 
 
 @torch.inference_mode(False)

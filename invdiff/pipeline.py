@@ -186,7 +186,7 @@ class Pipeline:
         if trace and samples > 1:
             raise InvdiffError("trace: is of one draw: leave samples out")
         traced: list[TracedStep] | None = [] if trace else None
-        with Bar(images * samples * self.sampler.walked) if progress else nullcontext() as bar:
+        with Bar(images * samples * self.sampler.steps_in_all) if progress else nullcontext() as bar:
             found = self._restore_any(image, known, _Watch(callback, bar, traced))
         found.before, found.trace = image, traced or ()
         return found
@@ -224,6 +224,11 @@ class Pipeline:
         """Whether several draws are any use: they differ by the noise of more than one step."""
         each = self.draws.sampler(self.sampler)
         return each.temperature > 0 and each.steps > 1
+
+    @property
+    def evaluations(self) -> int:
+        """How often the network is asked in the steps of one picture, by guidances too."""
+        return self.sampler.steps_in_all * (1 + sum(guide.evaluations_each for guide in self.guidance))
 
     def drawing(self, samples: int) -> Pipeline:
         """The pipeline that draws so often: this one, or a copy of it with the sampler that ``draws`` asks for."""

@@ -65,7 +65,7 @@ class SamplerSettings(Settings):
         return self
 
     @property
-    def walked(self) -> int:
+    def steps_in_all(self) -> int:
         """Steps of all orientations."""
         return self.steps * self.orientations
 
@@ -204,7 +204,7 @@ def sample(
             x0, theta = upright(record.x0, way), None if record.theta is None else upright(record.theta, way)
             index = way * settings.steps + record.index
             if callback:
-                callback(replace(record, index=index, steps=settings.walked, x0=x0, theta=theta))
+                callback(replace(record, index=index, steps=settings.steps_in_all, x0=x0, theta=theta))
 
         told = None if initial is None else shown(initial, way)
         one = _walked(problem.shown(way), settings, generators, on_step, told)

@@ -156,10 +156,15 @@ def blend_window(height: int, width: int, overlap: int) -> Tensor:
     return ramp(height)[:, None] * ramp(width)[None]
 
 
+def tiles_of(prior: PriorNet) -> TiledPrior | None:
+    """What cuts a prior's pictures into tiles, however deep within it; None where nothing does."""
+    return next((module for module in prior.modules() if isinstance(module, TiledPrior)), None)
+
+
 @contextmanager
 def tiles_told(prior: PriorNet, tell: Callable[[int, int], None]) -> Iterator[None]:
     """Tell of each tile of a large picture, before it is computed, which one it is, from 0, and of how many."""
-    found = next((module for module in prior.modules() if isinstance(module, TiledPrior)), None)
+    found = tiles_of(prior)
     if found is None:
         yield
         return

@@ -56,7 +56,7 @@ def work_on(order: Order, device: str) -> None:
     walked = pipeline.fitting(photo)
     operator = walked.degradation
     size = (photo.pixels.shape[-2], photo.pixels.shape[-1])
-    order.steps = walked.sampler.walked
+    order.steps = walked.sampler.steps_in_all
 
     def on_step(record: StepRecord) -> None:
         order.show("after", view_of(photo.restored(operator.frame(record.x0)[0]), _PREVIEW, 85))

@@ -47,7 +47,7 @@ def estimate(pipeline: Pipeline, height: int, width: int, draws: int = 1) -> Est
 
 @lru_cache(maxsize=64)
 def _cost(pipeline: Pipeline, side: int) -> Cost:
-    return cost(pipeline.prior, pipeline.guidance, pipeline.sampler.walked, side)
+    return cost(pipeline.prior, pipeline.guidance, pipeline.sampler.steps_in_all, side)
 
 
 @lru_cache(maxsize=4)

@@ -16,7 +16,8 @@ from ..errors import WeightsError
 from ..io.atomic import write_atomic
 from ..io.tensors import read_tensors
 from ..prior import Output, PriorNet
-from ..tiling import TiledPrior
+from ..seeds import content_of
+from ..tiling import tiles_of
 
 _FOLDER = ".tiles"
 _SPARE = 0.5
@@ -43,7 +44,8 @@ class KeptTiles(PriorNet):
         if torch.is_grad_enabled() and x_t.requires_grad:
             answer: Output = self.inner(*given)
             return answer
-        place = self.folder / f"{_digest(given)}.safetensors"
+        name = "".join(f"{part:08x}" for part in content_of(*given))
+        place = self.folder / f"{name}.safetensors"
         known = _read(place)
         if "raw" in known and known["raw"].shape == x_t.shape:
             back = {name: part.to(x_t.device) for name, part in known.items()}
@@ -63,14 +65,6 @@ def _read(place: Path) -> dict[str, Tensor]:
     return {}
 
 
-def _digest(given: tuple[Tensor, ...]) -> str:
-    digest = hashlib.sha256()
-    for tensor in given:
-        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:32]
-
-
 @contextmanager
 def tiles_kept(prior: PriorNet, folder: Path, stem: str, key: str, size: int) -> Iterator[bool]:
     """Keep the tiles of the picture ``stem`` in a hidden place of ``folder``, until :func:`forget_tiles`.
@@ -79,7 +73,7 @@ def tiles_kept(prior: PriorNet, folder: Path, stem: str, key: str, size: int) ->
     away. Nothing is kept of a prior without tiles, or where the ``size`` of all of them, in bytes, would fill the disk.
     Whether an earlier run has left any is what it gives.
     """
-    tiled = next((module for module in prior.modules() if isinstance(module, TiledPrior)), None)
+    tiled = tiles_of(prior)
     own = _place(folder, stem)
     if not (own / key).is_dir():
         forget_tiles(folder, stem)

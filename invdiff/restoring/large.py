@@ -39,8 +39,7 @@ def watched(
             takes = None if progress is None else estimate(pipeline, *photo, draws)
             goes_on = False
             if place is not None:
-                each = 1 + sum(guide.evaluations_each for guide in pipeline.guidance)
-                size = _BYTES * height * width * draws * pipeline.sampler.walked * each
+                size = _BYTES * height * width * draws * pipeline.evaluations
                 goes_on = stack.enter_context(tiles_kept(pipeline.prior, *place, size))
             if progress is not None and takes is not None:
                 more = [takes.advice(free_memory()), "goes on where it was stopped" if goes_on else ""]

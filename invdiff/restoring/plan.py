@@ -45,7 +45,7 @@ def plans(run: Run) -> Iterator[Plan]:
             ready = run.prepared(job)
             height, width = ready.measurement.photo.pixels.shape[-2:]
             pipeline, draws = ready.pipeline, run.options.samples
-            scale, steps = pipeline.degradation.scale, draws * pipeline.sampler.walked
+            scale, steps = pipeline.degradation.scale, draws * pipeline.sampler.steps_in_all
             takes = estimate(pipeline, height, width, draws)
             yield Plan(
                 job.stem,
@@ -57,7 +57,7 @@ def plans(run: Run) -> Iterator[Plan]:
                 done=ready.done is not None,
                 files=tuple(run.files(job)),
                 steps=steps,
-                evaluations=steps * (1 + sum(guide.evaluations_each for guide in pipeline.guidance)),
+                evaluations=draws * pipeline.evaluations,
                 multiply_adds=takes.multiply_adds,
                 peak_bytes=takes.peak_bytes,
                 seconds=takes.seconds,

@@ -168,7 +168,7 @@ class Run:
     @property
     def steps(self) -> int:
         """Steps of one picture, in all its draws."""
-        return self.pipeline.sampler.walked * self.options.samples
+        return self.pipeline.sampler.steps_in_all * self.options.samples
 
     def run(self, tell: Tell = nobody, watch: OnStep | None = None, spread: Spread | None = None) -> None:
         """Every job; a failure is told and noted, and the others go on. ``watch`` sees each step's estimates.
@@ -312,7 +312,7 @@ class Run:
                 "output": files[0],
                 "key": ready.key,
                 "seconds": round(seconds, 2),
-                "steps": pipeline.sampler.walked,
+                "steps": pipeline.sampler.steps_in_all,
                 "evaluations": found.evaluations,
                 "residual": found.residual,
                 **self._entry(result),

@@ -87,7 +87,7 @@ ROOMS = {
     ),
     "restoring": (
         "`invdiff run`",
-        {"blur", "degradation", "errors", "io", "metrics", "pipeline", "prior", "sampler", "tiling"},
+        {"blur", "degradation", "errors", "io", "metrics", "pipeline", "prior", "sampler", "seeds", "tiling"},
     ),
     "app": (
         "`invdiff app`: a page for a photo",
