@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from ..errors import InvdiffError
+from .machine import use_allowed_cpus
 from .main import PLACE, debug_option, deterministic, device_option, main, say_error
 
 
@@ -63,6 +64,7 @@ def app(
 
     if not is_loopback(host) and not let_others_in:
         raise InvdiffError(f"--host {host}: other machines could use the page; if they may, add --let-others-in")
+    use_allowed_cpus()
     deterministic()
     offered = tasks(enlarge, shake)
     for task in offered.values():  # a recipe that cannot be built is told now, not to whoever brings a photo

@@ -17,7 +17,7 @@ from ..components.weights import find_weights
 from ..errors import InvdiffError, RecipeError
 from ..io.atomic import make_folder, write_atomic
 from ..pipeline import Pipeline
-from ..recipe.recipe import Recipe
+from ..recipe.recipe import Pace, Recipe
 from ..recipe.source import Change
 
 
@@ -74,6 +74,7 @@ def from_pretrained(
     overrides: Sequence[str | Change] = (),
     seed: int | None = None,
     device: str = "auto",
+    pace: Pace | None = None,
 ) -> Pipeline:
     """The pipeline of a folder that :func:`save_pretrained` wrote, or of ``user/name`` on the hub.
 
@@ -86,7 +87,7 @@ def from_pretrained(
     if not recipe.is_file():
         raise RecipeError(f"{name}: holds no {RECIPE}; invdiff.load_prior reads weights without one")
     own = [f"prior.weights={json.dumps(str(weights))}"] if weights.is_file() else []
-    return load(recipe, overrides=[*own, *overrides], seed=seed, device=device)
+    return load(recipe, overrides=[*own, *overrides], seed=seed, device=device, pace=pace)
 
 
 def _text(recipe: Recipe) -> str:

@@ -15,7 +15,7 @@ from ..errors import PluginError, RecipeError, suggest
 from ..sampler import DrawsSettings, SamplerSettings
 from ..settings import Float, Int, Settings
 from ..training.settings import TrainSettings
-from .source import Change, Key, Source, key_of
+from .source import Change, Key, Source, key_of, parse_assignment
 
 
 class InputSettings(Settings):
@@ -145,13 +145,17 @@ def load_recipe(
     :class:`PluginError`, likewise placed, for a kind that no working plugin offers.
     """
     source = Source.read(Path(path))
+    of_pace = [change for change in overrides if key_of(parse_assignment(change)[0])[0] == pace]
+    for change in of_pace:  # before it is taken; every other change has the last word
+        source.override(change)
     if pace is not None:
         if source.data.get(pace) is None:
             raise RecipeError(f"{source.path}: the recipe says nothing of '{pace}': leave --{pace} out")
         source.validate(PaceSettings, source.data[pace], (pace,))
         source.take(pace)
     for change in overrides:
-        source.override(change)
+        if change not in of_pace:
+            source.override(change)
     skeleton = source.validate(Skeleton, source.data, ())
 
     def part(role: Role, block: dict[str, Any], key: Key) -> Part:

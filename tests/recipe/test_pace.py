@@ -45,6 +45,12 @@ def test_a_change_has_the_last_word(paced):
     assert read(paced, "fast", ["sampler.steps=3"]).sampler.steps == 3
 
 
+def test_so_has_a_change_of_the_pace_itself(paced):
+    assert read(paced, "fast", ["sampler.steps=3", "fast.sampler.steps=2"]).sampler.steps == 3
+    assert read(paced, "fast", ["fast.sampler.steps=2"]).sampler.steps == 2
+    assert read(paced, None, ["fast.sampler.steps=4"]).sampler.steps == read(paced).sampler.steps
+
+
 def test_from_the_command_line(cli, paced, picture, tmp_path, report):
     photo, steps = picture("a.png"), {}
     for option in ([], ["--fast"], ["--best"]):
@@ -68,6 +74,7 @@ def test_a_saved_recipe_has_both(paced, tmp_path):
     (saved,) = folder.glob("*.yaml")
     for pace in ("fast", "best"):
         assert read(saved, pace).sampler == read(paced, pace).sampler
+        assert invdiff.from_pretrained(folder, pace=pace).sampler == read(paced, pace).sampler
         assert len(read(saved, pace).guidance) == len(read(paced, pace).guidance)
 
 
