@@ -17,19 +17,19 @@ from .components.hub import weights_of
 from .components.weights import find_weights, take_over
 from .components.weights import load_prior as read_prior
 from .degradation import Degradation
+from .device import choose_device
 from .errors import InvdiffError, MissingWeightsError, RecipeError, WeightsError
 from .fit import MisfitError, check_fit, check_guidance, check_sampler
 from .guidance import Guidance
 from .metrics.cost import Cost, cost
 from .metrics.limits import Limits
 from .metrics.lpips import LPIPS, SMALLEST
-from .pipeline import Instead, Pipeline, choose_device
+from .pipeline import Instead, Pipeline, as_asked
 from .prior import PriorNet
 from .recipe.bundled import find_recipe
 from .recipe.recipe import Pace, Recipe, load_recipe
 from .recipe.source import Change
 from .sampler import DrawsSettings
-from .tiling import tiled
 from .training.teacher import Teacher
 from .training.trainer import WEIGHTS, Trainer
 from .training.walk import Loop
@@ -90,6 +90,7 @@ def assemble(recipe: Recipe, device: str = "auto", *, choose: bool = True) -> Pi
             device=device,
             identity={
                 **resolved,
+                "degradation": _with_content(resolved["degradation"], degradation),
                 "prior": _identity_of(recipe, prior),
                 "guidance": [_with_weights(*each) for each in zip(resolved["guidance"], guidance, strict=True)],
             },
@@ -159,6 +160,11 @@ def _identity_of(recipe: Recipe, prior: PriorNet) -> dict[str, Any]:
         return identity
     content = hashlib.sha256(find_weights(weights, registry()).read_bytes()).hexdigest()
     return {**identity, "weights": weights, "weights_sha256": content}
+
+
+def _with_content(identity: dict[str, Any], degradation: Degradation) -> dict[str, Any]:
+    """An operator's settings, and what files that they name hold, if any."""
+    return identity if degradation.content is None else {**identity, "content": degradation.content}
 
 
 def _with_weights(identity: dict[str, Any], guide: Guidance[Any]) -> dict[str, Any]:
@@ -234,6 +240,8 @@ def _loop_of(recipe: Recipe, prior: PriorNet, degradation: Degradation) -> Loop:
     guidance = [build(guide) for guide in recipe.guidance]
     if recipe.sampler.feedback:
         raise RecipeError(f"{recipe.where('sampler.feedback')}: a loop that is walked in training has none")
+    if recipe.sampler.orientations > 1:
+        raise RecipeError(f"{recipe.where('sampler.orientations')}: a loop that is walked in training has one")
     with _placed(recipe):
         check_sampler(prior, recipe.sampler)
         check_guidance(guidance, degradation)
@@ -275,7 +283,8 @@ def recipe_cost(recipe: str | os.PathLike[str], size: int, overrides: Sequence[s
     with _placed(found):
         check_sampler(prior, found.sampler)
     guidance = [build(guide) for guide in found.guidance]
-    return cost(tiled(prior, found.sampler.tile, found.sampler.overlap), guidance, found.sampler.steps_in_all, size)
+    asked = as_asked(prior, found.sampler, build(found.degradation))
+    return cost(asked, guidance, found.sampler.steps_in_all, size)
 
 
 @torch.inference_mode(False)

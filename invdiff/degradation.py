@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Protocol, Self, TypeVar
@@ -25,6 +26,14 @@ class ParameterSpace(ABC):
     @abstractmethod
     def project(self, theta: Tensor) -> Tensor:
         """The nearest parameters in the space, for ``theta (B, *shape)``."""
+
+    def neutral(self, like: Tensor) -> Tensor:
+        """Parameters ``(B, *shape)`` to begin with for images ``(B, ...)``: no blur, all light in the middle; or, of
+        another space, what lies nearest to nothing."""
+        theta = like.new_zeros(len(like), math.prod(self.shape))
+        if self.of_blur:
+            theta[:, theta.shape[1] // 2] = 1  # their sides are odd
+        return self.project(theta.view(-1, *self.shape))
 
     def contains(self, theta: Tensor, tolerance: float = 1e-5) -> bool:
         """Whether every sample of the batch lies in the space."""
@@ -137,6 +146,8 @@ class Degradation(Configured[D], ABC):
     scale: int = 1
     linear: bool = True
     parameters: ParameterSpace
+    content: list[int] | None = None
+    """What files that its settings name hold (``seeds.content_of``): results follow from that as well."""
 
     def output_shape(self, size: tuple[int, int]) -> tuple[int, int]:
         """``(h, w)`` of the measurement of a clean ``(H, W)`` image; both sides must divide by ``scale``.
@@ -262,7 +273,8 @@ class OpticalSettings(DegradationSettings):
 
     @model_validator(mode="after")
     def _one_noise(self) -> Self:
-        unrounded = "quantize" in self.model_fields_set and not self.quantize
+        # Not whether it was said: what is saved says everything, and must be read again.
+        unrounded = type(self).model_fields["quantize"].default and not self.quantize
         if self.camera is not None and (self.noise_sigma or unrounded):
             raise ValueError("camera brings noise and rounding of its own: leave noise_sigma and quantize as they are")
         return self

@@ -41,20 +41,20 @@ def check_fit(prior: PriorNet, degradation: Degradation) -> None:
         raise MisfitError("prior", f"the prior estimates {ours} parameters, the recipe's degradation has {theirs}")
 
 
-def check_sampler(prior: PriorNet, sampler: SamplerSettings) -> None:
-    """Refuse settings of the loop that the prior cannot follow."""
+def check_sampler(prior: PriorNet, sampler: SamplerSettings, block: str = "sampler") -> None:
+    """Refuse settings of the loop that the prior cannot follow; ``block`` of a recipe is where they stand."""
     if sampler.feedback and not prior.spec.takes_parameters:
-        raise MisfitError("sampler.feedback", "this prior takes no parameters")
+        raise MisfitError(f"{block}.feedback", "this prior takes no parameters")
     if sampler.steps > len(prior.spec.schedule):
-        raise MisfitError("sampler.steps", f"the prior has {len(prior.spec.schedule)} steps at most")
+        raise MisfitError(f"{block}.steps", f"the prior has {len(prior.spec.schedule)} steps at most")
     times = sampler.times(prior.spec)
     twice = [place for place, (a, b) in enumerate(pairwise(times), 2) if a == b]
     if twice:
         raise MisfitError(
-            "sampler.sigmas", f"number {twice[0]} stands for the same step of the prior as the one before"
+            f"{block}.sigmas", f"number {twice[0]} stands for the same step of the prior as the one before"
         )
     if (sampler.start or prior.spec.start) == "noise" and times[0] != len(prior.spec.schedule) - 1:
-        raise MisfitError("sampler.sigmas", "from pure noise, the first must be the prior's largest or more")
+        raise MisfitError(f"{block}.sigmas", "from pure noise, the first must be the prior's largest or more")
 
 
 def check_orientations(sampler: SamplerSettings, degradation: Degradation) -> None:

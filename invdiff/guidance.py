@@ -26,7 +26,8 @@ class Problem:
     at them. ``condition`` is the lifted measurement as the prior sees it: in its range, padded to its multiple. A dark
     photo comes brightened by ``gain``: what is said of it as it was, its noise, is that many times as much here.
     ``compression`` is the standard deviation of what compressing its file did to each photo, as it is here.
-    ``remarks`` are what a guidance has to say of each image, in words, for its report.
+    ``remarks`` are what a guidance has to say of each image, in words, for its report; ``evaluations`` how often one
+    asked the prior before the first step.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Problem:
         gain: float = 1.0,
         compression: float = 0.0,
     ) -> None:
-        self.gain, self.compression, self.remarks = gain, compression, [""] * len(y)
+        self.gain, self.compression, self.remarks, self.evaluations = gain, compression, [""] * len(y), 0
         self.y, self.degradation, self.prior, self.guidance, self.truth = y, degradation, prior, guidance, truth
         lifted = degradation.lift(y)
         self.height, self.width = lifted.shape[-2:]
@@ -177,8 +178,6 @@ class Guidance(Configured[S], ABC):
 
     weights_sha256: str | None = None
     """Of the file with its weights, where its settings name any: results follow from that as well."""
-    evaluations: int = 0
-    """How often ``begin`` asks the prior."""
     evaluations_each: int = 0
     """How often ``refine`` and ``correct`` ask the prior in each step, beside the loop."""
 
@@ -209,3 +208,10 @@ class Known(Guidance[Settings]):
         if step.truth is None:
             raise RecipeError("known: needs known parameters: inputs that are degraded here, or a kernel that is told")
         return Estimate(step.x0, step.truth)
+
+
+def without_adjoint(degradation: Degradation) -> str | None:
+    """Why an operator has no adjoint to solve with; None where it has one."""
+    if not degradation.linear:
+        return "this operator is not linear"
+    return "this operator has no adjoint" if type(degradation).adjoint is Degradation.adjoint else None

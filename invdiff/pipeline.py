@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from .degradation import Degradation
+from .device import choose_device
 from .errors import ImageError, InvdiffError
 from .fit import check_fit, check_guidance, check_orientations, check_sampler, checked_parameters, each_of
 from .guidance import Guidance, Known, Problem
@@ -117,12 +118,12 @@ class Pipeline:
         self.identity = dict(identity or {})
         check_fit(prior, degradation)
         check_sampler(prior, self.sampler)
+        check_sampler(prior, self.draws.sampler(self.sampler), "draws")
         check_orientations(self.sampler, degradation)
         check_guidance(self.guidance, degradation.on_light)
         self.device = choose_device(device)
         with torch.inference_mode(False):  # its weights may move, and the loop takes gradients through them
-            asked = tiled(prior, self.sampler.tile, self.sampler.overlap)
-            asked = SeamlessPrior(asked) if degradation.wraps else asked
+            asked = as_asked(prior, self.sampler, degradation)
             self.prior = channels_last(asked.to(self.device).eval().requires_grad_(False))
 
     def synthesize(self, clean: Tensor) -> tuple[Tensor, Tensor]:
@@ -277,8 +278,6 @@ class Pipeline:
         gain = self._gain(light)
         key = (self.seed, Stream.SAMPLING, *content_of(gain * y))
         measured = y[None].to(self.device)
-        lifted = self.degradation.lift(measured).shape
-        self.degradation.output_shape((lifted[-2], lifted[-1]))  # refuses a picture that is too small
         told, truth = (each_of(self.degradation.parameters, value, 1) for value in (known.told, known.truth))
         told, truth = (None if value is None else value.float().to(self.device) for value in (told, truth))
         guidance, sampler = self.guidance, self.sampler
@@ -287,14 +286,18 @@ class Pipeline:
             sampler = sampler.model_copy(update={"feedback": self.prior.spec.takes_parameters})
             truth = told
         seen = gain * light[None].to(self.device)
-        compression = 0.0 if known.jpeg is None else gain * known.jpeg.error(y)
+        compression = 0.0 if known.jpeg is None else gain * known.jpeg.error(y, self.degradation.to_light)
         problem = Problem(seen, self.degradation.on_light, self.prior, guidance, truth, gain, compression)
+        self.degradation.output_shape((problem.height, problem.width))  # refuses a picture that is too small
+
+        def as_brought(x0: Tensor) -> Tensor:
+            return self.degradation.from_light(x0 if gain == 1 else x0 / gain)
 
         def on_step(record: StepRecord) -> None:
             if watch.traced is not None:
-                arrived = self.degradation.from_light(record.x0.clamp(0, 1) / gain)
-                watch.traced.append(self._arrived(measured, arrived, record.theta))
-            watch(replace(record, x0=self.degradation.from_light(record.x0 / gain)))
+                arrived = as_brought(record.x0.clamp(0, 1))
+                watch.traced.append(self._arrived(measured, arrived, record.theta, self._again(arrived, record.theta)))
+            watch(replace(record, x0=as_brought(record.x0)))
 
         draws, thetas, evaluations = Draws(), [], 0
         for draw in range(known.draws):
@@ -302,8 +305,9 @@ class Pipeline:
             result = sample(problem, sampler, [generator], on_step, initial=told)
             if not bool(result.x0.isfinite().all()):
                 raise ImageError("the result is not finite: settings or weights that do not go together")
-            x, theta = self.degradation.from_light(result.x0.clamp(0, 1) / gain), result.theta
+            x, theta = as_brought(result.x0.clamp(0, 1)), result.theta
             evaluations += result.evaluations
+            del result  # as large as the picture, as is much of the problem below
             if known.draws > 1:
                 draws.add(x[0].cpu())
                 thetas += [] if theta is None else [theta]
@@ -311,12 +315,14 @@ class Pipeline:
             x, theta = draws.mean[None].to(x), torch.stack(thetas).mean(0) if thetas else None
         if known.denoise < 1:
             x = self._with_noise(x, measured, theta, 1 - known.denoise)
-        found = self._arrived(measured, x, theta)
+        remark = problem.remarks[0]
+        del problem
+        again = self._again(x, theta)
+        found = self._arrived(measured, x, theta, again)
         restored = Restoration(found.image, found.parameters, found.residual, evaluations)
-        again = None if theta is None else self.degradation.apply(x, theta)[0].cpu()
         own = found.parameters if told is None else None
         blur = "" if own is None else self.degradation.described(own)
-        remark = problem.remarks[0]
+        again = None if again is None else again[0].cpu()
         findings = findings_of(y, again, blur=blur, jpeg=known.jpeg, done=self._done(known.denoise), remark=remark)
         if draws.count:
             deviation = self.degradation.frame(draws.deviation)
@@ -356,13 +362,16 @@ class Pipeline:
         ways = f", the mean of {ways} orientations" if (ways := self.sampler.orientations) > 1 else ""
         return f"{what}{by}, in {steps} step{'s' if steps > 1 else ''}{ways}{noise}"
 
-    def _arrived(self, measured: Tensor, x: Tensor, theta: Tensor | None) -> TracedStep:
-        """An image ``x (1, 3, H, W)`` and its parameters as results show them, on the CPU, with their residual."""
-        residual = None
-        if theta is not None:
-            with torch.no_grad():
-                difference = measured - self.degradation.apply(x, theta)
-            residual = float(difference.double().square().mean().sqrt().cpu())
+    @torch.no_grad()
+    def _again(self, x: Tensor, theta: Tensor | None) -> Tensor | None:
+        """A result degraded anew; None where nobody knows how."""
+        return None if theta is None else self.degradation.apply(x, theta)
+
+    def _arrived(self, measured: Tensor, x: Tensor, theta: Tensor | None, again: Tensor | None) -> TracedStep:
+        """An image ``x (1, 3, H, W)`` and its parameters as results show them, on the CPU, with the residual that it
+        leaves where it is ``again`` degraded."""
+        # On the CPU: MPS has no float64.
+        residual = None if again is None else float((measured - again).cpu().double().square().mean().sqrt())
         return TracedStep(self.degradation.frame(x)[0].cpu(), None if theta is None else theta[0].cpu(), residual)
 
 
@@ -371,6 +380,12 @@ def _chosen(found: Restoration, why: str) -> Restoration:
     if found.findings is not None:
         found.findings = replace(found.findings, done=f"{found.findings.done}; {why}")
     return found
+
+
+def as_asked(prior: PriorNet, sampler: SamplerSettings, degradation: Degradation) -> PriorNet:
+    """A prior as the loop asks it: large pictures by tiles, and round the borders where they meet."""
+    asked = tiled(prior, sampler.tile, sampler.overlap)
+    return SeamlessPrior(asked) if degradation.wraps else asked
 
 
 def _refuse_no_image(y: Tensor) -> None:
@@ -382,16 +397,3 @@ def _refuse_no_image(y: Tensor) -> None:
     low, high = float(y.min()), float(y.max())
     if low < -_BEYOND or high > 1 + _BEYOND:
         raise ImageError(f"an image lies in [0, 1], got {low:.3g} to {high:.3g}")
-
-
-def choose_device(device: str | torch.device) -> torch.device:
-    """``auto`` is CUDA, then MPS, then the CPU; a clear error for one that is not there."""
-    if isinstance(device, torch.device):
-        return device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InvdiffError("--device cuda: no CUDA device here; --device auto takes what there is")
-    if device == "mps" and not torch.backends.mps.is_available():
-        raise InvdiffError("--device mps: no MPS device here; --device auto takes what there is")
-    return torch.device(device)

@@ -101,8 +101,12 @@ class DrawsSettings(Settings):
 
     def sampler(self, single: SamplerSettings) -> SamplerSettings:
         """The settings of each draw, by those of a single one; several orientations would draw what is shown once."""
-        given = {"steps": self.steps, "temperature": self.temperature, "orientations": 1}
-        return single.model_copy(update={name: value for name, value in given.items() if value is not None})
+        given: dict[str, Any] = {"orientations": 1}
+        if self.steps is not None:
+            given |= {"steps": self.steps, "sigmas": None}  # noise levels that are named are as many as they are
+        if self.temperature is not None:
+            given["temperature"] = self.temperature
+        return single.model_copy(update=given)
 
     def uncertainty(self, deviation: Tensor, gain: float = 1.0) -> Tensor:
         """Of the mean of draws with that standard deviation, in a photo that was brightened ``gain`` times."""
@@ -160,8 +164,10 @@ def step(
         x = x.detach().requires_grad_(track)
         told = (theta,) if feedback and theta is not None and prior.spec.takes_parameters else ()
         prediction = prior.predict(x, torch.full((len(x),), t, device=x.device), problem.condition, *told)
-        x0 = problem.crop(prior.to_unit(prediction.x0))
+        predicted, fraction = prediction.x0, prediction.variance_fraction
         found = theta if prediction.parameters is None else prediction.parameters
+        del prediction  # its noise is as large as the picture, and nobody's here
+        x0 = problem.crop(prior.to_unit(predicted))
         known = (problem.y, prior, degradation, problem.truth, theta, problem.gain)
         kept = {} if memory is None else memory
         now = Step(index, steps, t, t_next, x, x0, found, *known, draw, problem.compression, kept)
@@ -172,9 +178,10 @@ def step(
             ahead = now.x0
             if earlier is not None:
                 ahead = ahead + prior.spec.schedule.lookahead(earlier.t, t, t_next) * (now.x0 - earlier.x0)
-            clean = prediction.x0.clone()
-            problem.crop(clean).copy_(prior.from_unit(ahead))
-            fraction = prediction.variance_fraction
+            clean = prior.from_unit(ahead)
+            if clean.shape != predicted.shape:  # in the padding it stays as predicted
+                inside, clean = clean, predicted.clone()
+                problem.crop(clean).copy_(inside)
             x_next = prior.spec.schedule.transition(x, clean, t, t_next, eta, noise, fraction)
         for guide in problem.guidance:
             x_next = guide.correct(now, x_next)
@@ -226,18 +233,21 @@ def _walked(
     schedule = prior.spec.schedule
 
     def draw(like: Tensor) -> Tensor:
+        if not settings.temperature:
+            return torch.zeros_like(like)
         drawn = torch.stack([torch.randn(like.shape[1:], generator=g) for g in generators])
-        return settings.temperature * drawn.to(like)
+        return drawn.to(like).mul_(settings.temperature)
 
     times = settings.times(prior.spec)
     x, theta, record, memory = draw(condition), initial, None, dict[str, Tensor]()
+    asked_before = problem.evaluations
     for guide in problem.guidance:
         theta = guide.begin(problem, theta)
     if (settings.start or prior.spec.start) == "measurement":
         x = schedule.add_noise(condition, x, torch.full((len(x),), times[0]))
     for index, (t, t_next) in enumerate(zip(times, [*times[1:], -1], strict=True)):
         eta = settings.eta if settings.renewal is None else schedule.eta_of(settings.renewal, t, t_next)
-        fresh = draw(condition) if t_next >= 0 and eta > 0 else torch.zeros_like(x)
+        fresh = draw(condition) if t_next >= 0 and eta > 0 else x.new_zeros(()).expand_as(x)
         x, record = step(
             problem,
             x,
@@ -256,5 +266,6 @@ def _walked(
         theta = record.theta
         if callback:
             callback(record)
-    evaluations = len(times) + sum(g.evaluations + len(times) * g.evaluations_each for g in problem.guidance)
+    evaluations = len(times) * (1 + sum(guide.evaluations_each for guide in problem.guidance))
+    evaluations += problem.evaluations - asked_before
     return Sample(problem.crop(prior.to_unit(x)), theta, evaluations)

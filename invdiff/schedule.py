@@ -32,7 +32,7 @@ class NoiseSchedule:
 
     @classmethod
     def linear(cls, timesteps: int = 1000, start: float = 1e-4, end: float = 2e-2) -> NoiseSchedule:
-        """Betas on a line, the paper's schedule."""
+        """Betas on a line: Ho et al. 2020, and the authors' code; the paper says nothing of them."""
         return cls(torch.linspace(start, end, timesteps, dtype=torch.float64))
 
     def __len__(self) -> int:

@@ -19,11 +19,16 @@ from torch import Tensor
 
 from ..errors import ImageError
 
+_LARGE = 2**23
+"""Pixels from which on the channels of an image are transformed one after another: all at once take four times the
+image's memory. Not where gradients are tracked, which keep all of it."""
+
 Border = Literal["reflect", "replicate", "circular"]
 Padding = Literal[Border, "valid"]
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # what is kept serves calls outside of one, too
 def _border_index(size: int, pad: int, padding: Border) -> Tensor:
     """Which pixel of a line of ``size`` stands at each place of that line padded by ``pad``."""
     place = np.arange(-pad, size + pad)
@@ -74,6 +79,9 @@ class Blur:
     def apply(self, x: Tensor) -> Tensor:
         """Each image with its own kernel; the size stays, but for ``valid``. Differentiable in both."""
         height, width = x.shape[-2:]
+        tracked = torch.is_grad_enabled() and (x.requires_grad or self.kernel.requires_grad)
+        if height * width > _LARGE and x.shape[1] > 1 and not tracked:
+            return torch.cat([self.apply(one) for one in x.split(1, 1)], dim=1)
         side = self.kernel.shape[-1]
         pad = self._reach(height, width)
         if self.padding != "valid" and pad:

@@ -90,6 +90,7 @@ def _around(patch: Patch, size: tuple[int, int]) -> tuple[int, int, int, int]:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # what is kept serves calls outside of one, too
 def _slopes(size: int, count: int) -> Tensor:
     """Weights ``(count, size)`` along one axis, float64."""
     place = (torch.arange(size, dtype=torch.float64) + 0.5) * count / size - 0.5

@@ -51,6 +51,7 @@ def _block(size: int, new_size: int, rows: slice, wraps: bool) -> tuple[slice, T
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # what is kept serves calls outside of one, too
 def bicubic_matrix(size: int, new_size: int, wraps: bool = False) -> Tensor:
     """MATLAB's bicubic ``imresize`` along one axis, as a ``(new_size, size)`` float64 matrix.
 

@@ -17,6 +17,7 @@ from ..recipe.recipe import Pace
 from ..restoring.jobs import Job
 from ..restoring.run import Outcome, Run, RunOptions, Spread, failed
 from .machine import allowed_cpus
+from .main import deterministic
 
 _PATIENCE = 10  # seconds that a scheduler has to answer
 
@@ -99,6 +100,7 @@ def restore_one(order: Order, job: Job) -> Outcome:
 
 @lru_cache(maxsize=1)
 def _run_of(order: Order) -> Run:
+    deterministic()
     pipeline = assemble(read(order.recipe, order.overrides, order.seed, order.pace), order.device, choose=order.choose)
     options = order.options if order.lpips is None else replace(order.options, lpips=LPIPS(order.lpips))
     return Run(pipeline, [], order.folder, options, recipe=order.recipe)

@@ -94,7 +94,7 @@ def _is_installed(package: str) -> bool:
 def _device() -> Iterator[Finding]:
     import torch
 
-    from ..pipeline import choose_device
+    from ..device import choose_device
 
     device = choose_device("auto")
     names = {"cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "", "cpu": platform.processor()}

@@ -7,7 +7,8 @@ import os
 import sys
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
-_LARGEST = 2**31 - 1
+_MOST = 2**31 - 1
+_LARGEST = 96 * 2**20  # what a network has of a tile is smaller; whole pictures of 8.4 megapixels and more are not kept
 _LARGEST_OF_OLD = 32 * 2**20  # older ones refuse a larger threshold for mmap
 
 
@@ -15,8 +16,9 @@ def keep_memory() -> bool:
     """Let glibc keep freed blocks for the next request; says whether it does.
 
     As it comes, every block of over 128 kB is mapped anew and unmapped again: of a large network's time a fifth to
-    a third goes into zeroed pages. The peak stays what it is, but between pictures the process holds on to it, so
-    this is for programs of our own and no business of an import. ``INVDIFF_KEEP_MEMORY=0`` leaves glibc alone.
+    a third goes into zeroed pages. Between pictures the process holds on to them, so this is for programs of our own
+    and no business of an import. Whole large pictures are handed back: few and far between, they would leave holes, and
+    the peak would be half as much again. ``INVDIFF_KEEP_MEMORY=0`` leaves glibc alone.
     """
     if sys.platform != "linux" or os.environ.get("INVDIFF_KEEP_MEMORY", "").strip() == "0":
         return False
@@ -24,4 +26,4 @@ def keep_memory() -> bool:
     if not hasattr(libc, "gnu_get_libc_version"):  # musl has no such thing
         return False
     mapped = any(libc.mallopt(_M_MMAP_THRESHOLD, size) for size in (_LARGEST, _LARGEST_OF_OLD))
-    return mapped and bool(libc.mallopt(_M_TRIM_THRESHOLD, _LARGEST))
+    return mapped and bool(libc.mallopt(_M_TRIM_THRESHOLD, _MOST))

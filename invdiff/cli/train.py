@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ..errors import InvdiffError, printable
-from .main import PLACE, Common, common_options, main, recipe_argument, say_json
+from .main import PLACE, Common, common_options, deterministic, main, recipe_argument, say_json
 
 
 @main.command(
@@ -58,6 +58,7 @@ def train(
     folders = [str(folder) for folder in data]
     if cooldown is not None and not resume:
         raise InvdiffError("--cooldown ends a run that is there: it goes with --resume")
+    deterministic()
     change = (common.overrides, common.seed, common.device)
     trainer = build_trainer(recipe, output, folders, *change, validate, tensorboard, lpips)
     quiet = common.quiet or not trainer.team.leads

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -61,8 +62,9 @@ class Jpeg:
         with Image.open(buffer, formats=["JPEG"]) as found:
             return torch.from_numpy(np.asarray(found.convert("RGB"))[top:, left:].copy()).permute(2, 0, 1) / 255
 
-    def error(self, pixels: Tensor) -> float:
-        """Standard deviation, on [0, 1], of what compression did to ``(3, h, w)`` that was read from such a file.
+    def error(self, pixels: Tensor, seen: Callable[[Tensor], Tensor] = lambda numbers: numbers) -> float:
+        """Standard deviation, on [0, 1], of what compression did to ``(3, h, w)`` that was read from such a file: in
+        its numbers, or in what is ``seen`` behind them, such as light.
 
         Compressed again it would stay as it is. But off the grid of blocks the tables meet it as they met what it came
         from (as in Nosratinia's deblocking, 2001), and what they do to it there is read off. Of a large one the middle
@@ -76,7 +78,7 @@ class Jpeg:
             moved = pixels[:, off + self.origin[0] :, off + self.origin[1] :].detach().float().cpu().clamp(0, 1)
             if moved.numel():
                 again = replace(self, origin=(0, 0)).again(moved)
-                found.append(float((again - moved).double().square().mean().sqrt()))
+                found.append(float((seen(again) - seen(moved)).double().square().mean().sqrt()))
         return max(found)
 
 

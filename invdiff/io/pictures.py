@@ -146,7 +146,7 @@ def eight_bit(pixels: Tensor) -> np.ndarray:
     Every picture of 8 bits is rounded here, so that a file, a PIL image and an array of one result are the same: in
     float32, since wider numbers would decide ties otherwise.
     """
-    return (pixels.float().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    return pixels.float().clamp(0, 1).mul_(255).round_().to(torch.uint8).permute(1, 2, 0).numpy()
 
 
 def _of_dtype(planes: Tensor, dtype: np.dtype) -> np.ndarray:

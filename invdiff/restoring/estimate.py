@@ -6,8 +6,8 @@ import math
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -17,11 +17,18 @@ from ..pipeline import Pipeline
 _TRIAL = 128  # pixels: a side whose network takes a fraction of a second
 _CGROUP, _MACHINE = Path("/sys/fs/cgroup"), Path("/proc/meminfo")
 _GIB = 2**30
+_PICTURES, _OF_DRAWS = 8, 3
+"""Pictures of floats, of the result's size, that are there at a time at most: while the loop ends and the result is
+degraded again; and those more that a mean of several draws, or orientations, takes. Measured."""
+# By pipeline, which nothing is kept of when it goes.
+_counted: WeakKeyDictionary[Pipeline, dict[int, Cost]] = WeakKeyDictionary()
+_tried: WeakKeyDictionary[Pipeline, float] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of all draws of one picture. ``peak_bytes`` is the network's, and that of the picture where it passes through."""
+    """Of all draws of one picture. ``peak_bytes`` is what the network takes, or the pictures around it where that is
+    more; not the process itself, which is there by then."""
 
     multiply_adds: int
     peak_bytes: int
@@ -42,17 +49,27 @@ def estimate(pipeline: Pipeline, height: int, width: int, draws: int = 1) -> Est
     scale = pipeline.degradation.scale
     found = _cost(pipeline, math.isqrt(scale * height * scale * width))
     work = draws * found.image
-    return Estimate(work, found.peak_bytes, work / _adds_a_second(pipeline))
+    pictures = _PICTURES + (_OF_DRAWS if draws > 1 or pipeline.sampler.orientations > 1 else 0)
+    peak = max(found.peak_bytes, pictures * 3 * 4 * scale * height * scale * width)
+    return Estimate(work, peak, work / _adds_a_second(pipeline))
 
 
-@lru_cache(maxsize=64)
 def _cost(pipeline: Pipeline, side: int) -> Cost:
-    return cost(pipeline.prior, pipeline.guidance, pipeline.sampler.steps_in_all, side)
+    known = _counted.setdefault(pipeline, {})
+    if side not in known:
+        known[side] = cost(pipeline.prior, pipeline.guidance, pipeline.sampler.steps_in_all, side)
+    return known[side]
 
 
-@lru_cache(maxsize=4)
 def _adds_a_second(pipeline: Pipeline) -> float:
-    """Multiply-adds of the network, in a trial after one that is not timed."""
+    """Multiply-adds of the network here."""
+    if pipeline not in _tried:
+        _tried[pipeline] = _trial(pipeline)
+    return _tried[pipeline]
+
+
+def _trial(pipeline: Pipeline) -> float:
+    """The same, in a trial after one that is not timed."""
     counted, prior = cost(pipeline.prior, (), 1, _TRIAL), pipeline.prior
     x = torch.zeros(1, 3, counted.size, counted.size, device=pipeline.device)
     t = torch.zeros(1, dtype=torch.long, device=pipeline.device)

@@ -77,7 +77,7 @@ def entry_of(result: Result, networks: Sequence[LPIPS]) -> dict[str, Any]:
 
 def _metrics(result: Result, clean: Tensor, networks: Sequence[LPIPS]) -> dict[str, float]:
     """By name; ``<name>_baseline`` is the same of what one would show without restoring."""
-    operator = result.operator
+    operator, space = result.operator, result.operator.parameters
     found: dict[str, float] = {}
     for suffix, image in (("", result.restored.pixels), ("_baseline", result.baseline)):
         measured = picture_metrics(image, clean, operator, networks)
@@ -86,7 +86,7 @@ def _metrics(result: Result, clean: Tensor, networks: Sequence[LPIPS]) -> dict[s
         return found
     found |= parameter_metrics(result.estimate, result.truth, result.scene, operator)
     if "kernel_l1_shifted" in found:
-        still = _no_blur(result.estimate)
+        still = space.neutral(result.estimate[None])[0]
         found["kernel_l1_shifted_baseline"] = metrics.kernel_l1_shifted(still, result.truth)
         found["kernel_mnc_baseline"] = metrics.mnc(still, result.truth)
     return found
@@ -141,12 +141,6 @@ def save(result: Result, folder: Path, stem: str, form: Format, smaller: Smaller
         suffixes.append(smaller_suffix(smaller, form))
     write_atomic(folder / f"{stem}{form.suffix}", form.encode(result.restored))
     return [stem + suffix for suffix in suffixes]
-
-
-def _no_blur(like: Tensor) -> Tensor:
-    kernel = torch.zeros_like(like)
-    kernel[kernel.shape[0] // 2, kernel.shape[1] // 2] = 1
-    return kernel
 
 
 def means(entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:

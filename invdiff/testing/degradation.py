@@ -40,7 +40,9 @@ def delta(space: KernelSpace, row: int = 0, col: int = 0) -> Tensor:
 
 def noisy(operator: Degradation) -> Degradation:
     """The operator as it is with noise and without rounding, whatever its settings say."""
-    return type(operator)(operator.settings.model_copy(update={"noise_sigma": 0.05, "quantize": False}))
+    wanted = {"noise_sigma": 0.05, "quantize": False, "camera": None}
+    known = type(operator.settings).model_fields
+    return type(operator)(operator.settings.model_copy(update={k: v for k, v in wanted.items() if k in known}))
 
 
 def kernel_space(operator: Degradation) -> KernelSpace:
@@ -129,6 +131,8 @@ def noise_on_unit_range(operator: Degradation) -> None:
     x = picture(4, size, torch.float32)
     for one in (operator, noisy(operator)):
         settings, sigma = one.settings, one.settings.noise_sigma
+        if one.noise_level is None:  # drawn for each measurement
+            continue
         y, theta = one.degrade(x, generator())
         clean = one.apply(x, theta)
         noise, inside, want = y - clean, torch.ones_like(clean, dtype=torch.bool), sigma

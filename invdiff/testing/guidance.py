@@ -81,14 +81,15 @@ class Guarded(Guidance[Settings]):
 
 @contextmanager
 def _left_alone(step: Step | Problem, others: dict[str, Tensor], what: str) -> Iterator[None]:
-    """Fail if a tensor is written to, or a field of the step or problem becomes another object."""
+    """Fail if a tensor is written to, or a field of the step or problem becomes another object: but what it is asked to
+    note there, ``remarks`` and ``evaluations``."""
     fields = dict(vars(step))
     given = {name: value for name, value in fields.items() if isinstance(value, Tensor)} | others
     copies = {name: value.detach().clone() for name, value in given.items()}
     yield
     unchanged(copies, given, what)
     for name, value in vars(step).items():
-        if value is not fields[name]:
+        if value is not fields[name] and name != "evaluations":
             left = "a step or a problem that is left as it was: what is found is returned"
             fail(left, f"another {name} put into it")
 

@@ -70,13 +70,12 @@ class Trainer:
         note: dict[str, Any],
         validate: Path | None = None,
         board: Path | None = None,
-        team: Team | None = None,
         loop: Loop | None = None,
         teacher: Teacher | None = None,
         lpips: LPIPS | None = None,
     ) -> None:
         self.cooling, self.loop = False, loop
-        self.team = team or Team()
+        self.team = Team()
         device = self.team.device(device)
         self.settings, self.folder, self.kind, self.seed = settings, make_folder(folder), kind, seed
         self.degradation, self.device, self.note = degradation, device, {**note}

@@ -30,8 +30,10 @@ class Validation:
         self.degradation = degradation
         self.clean: list[Tensor] = []
         for path in list_pictures(folder, recursive=True):
+            if len(self.clean) == _MOST:
+                break
             pixels = load(path).pixels
-            if min(pixels.shape[-2:]) >= side and len(self.clean) < _MOST:
+            if min(pixels.shape[-2:]) >= side:
                 top, left = ((n - side) // 2 for n in pixels.shape[-2:])
                 self.clean.append(pixels[:, top : top + side, left : left + side])
         if not self.clean:
@@ -40,7 +42,7 @@ class Validation:
         generator = stream(seed, Stream.VALIDATION)
         self.y, self.theta = degradation.degrade(whole, generator)
         self.eps = torch.randn(whole.shape, generator=generator)
-        self.baseline = self._measured([degradation.baseline(self.y)[i] for i in range(len(whole))], None)
+        self.baseline = self._measured(list(degradation.baseline(self.y)), None)
 
     @torch.no_grad()
     def __call__(self, prior: PriorNet, device: torch.device) -> dict[str, float]:

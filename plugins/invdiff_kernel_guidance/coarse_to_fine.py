@@ -86,7 +86,7 @@ def photo_cost(y: Tensor, kernel: Tensor, settings: CoarseToFine) -> Tensor:
 
 def _noisier(y: Tensor) -> Tensor:
     """How much dearer noise makes edges, ``(B, 1, 1)``: in float64 on the CPU, for weights that grow a millionfold."""
-    return (noise_level(y) / _FAMILIAR).square().clamp_min(1).view(-1, 1, 1).double().cpu()
+    return (noise_level(y) / _FAMILIAR).square().clamp_min(1).view(-1, 1, 1).cpu().double()
 
 
 def _searched(y: Tensor, size: int, settings: CoarseToFine, agreed: Agreed | None) -> Tensor:

@@ -9,12 +9,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from invdiff.degradation import Degradation
 from invdiff.guidance import Guidance, Step
 from invdiff.schedule import NoiseSchedule
 from invdiff.settings import Float, Settings
 
 AUTHORS_STEPS = 500
-"""Sampling steps at which the paper chose lambda = 1 (Table 4)."""
+"""Sampling steps of the authors' code, for which lambda = 1 was chosen (the paper's Table 4)."""
 
 
 class KernelAwareSettings(Settings):
@@ -44,6 +45,10 @@ class KernelAware(Guidance[KernelAwareSettings]):
         super().__init__(settings)
         self.needs_gradient = self.settings.strength > 0
 
+    def unfit(self, degradation: Degradation) -> str | None:
+        blurs = self.settings.kernel != "bicubic" or degradation.parameters.of_blur
+        return None if blurs else "kernel: bicubic is for operators that blur"
+
     def correct(self, step: Step, x_next: Tensor) -> Tensor:
         if not self.needs_gradient:
             return x_next
@@ -64,9 +69,7 @@ class KernelAware(Guidance[KernelAwareSettings]):
 
     def _kernel(self, step: Step) -> Tensor:
         if self.settings.kernel == "bicubic":
-            kernel = step.y.new_zeros(len(step.y), *step.degradation.parameters.shape)
-            kernel[:, kernel.shape[1] // 2, kernel.shape[2] // 2] = 1
-            return kernel
+            return step.degradation.parameters.neutral(step.y)
         kernel = step.parameters(self.settings.kernel, "kernel_aware")
         return kernel.detach() if self.settings.detach_kernel else kernel
 

@@ -40,7 +40,6 @@ class KernelSearch(Beginning[KernelSearchSettings]):
     """
 
     Settings = KernelSearchSettings
-    evaluations = 1  # for the prior's own kernel
 
     def unfit(self, degradation: Degradation) -> str | None:
         return without_blur(degradation)
@@ -93,7 +92,9 @@ class KernelSearch(Beginning[KernelSearchSettings]):
         for y in (part[None] for part in parts):
             if told is None:
                 estimate = problem.prior.estimate(Problem(y, degradation, problem.prior).condition)
-                own += [] if estimate is None else [estimate]
+                if estimate is not None:
+                    own.append(estimate)
+                    problem.evaluations += 1
             searched += coarse_to_fine(y, degradation.parameters.shape[-1], search)
         if not own and not searched:
             raise RecipeError("kernel_search: this prior estimates no kernel: name a floor to search with")
@@ -147,7 +148,7 @@ def telling_parts(y: Tensor, side: int) -> list[Tensor]:
     grey = y.mean(0)
     edges = (grey.diff(dim=0)[:, :-1].abs() + grey.diff(dim=1)[:-1].abs()) * seen[:-1, :-1]
     # Sums over windows from running sums; every eighth place is enough.
-    total = torch.nn.functional.pad(edges.double().cpu().cumsum(0).cumsum(1), (1, 0, 1, 0))
+    total = torch.nn.functional.pad(edges.cpu().double().cumsum(0).cumsum(1), (1, 0, 1, 0))
     rows, cols = (torch.arange(0, n - part + 1, 8) for n, part in zip(y.shape[-2:], (height, width), strict=True))
     down, right = rows[:, None] + height - 1, cols + width - 1
     sums = total[down, right] - total[rows[:, None], right] - total[down, cols] + total[rows[:, None], cols]

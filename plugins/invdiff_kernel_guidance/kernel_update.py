@@ -52,9 +52,10 @@ class KernelUpdate(Guidance[KernelUpdateSettings]):
     Settings = KernelUpdateSettings
     estimates_parameters = True
 
+    def unfit(self, degradation: Degradation) -> str | None:
+        return None if degradation.parameters.of_blur else "this operator's parameters are no kernel"
+
     def refine(self, step: Step) -> Estimate:
-        if not step.degradation.parameters.of_blur:
-            raise RecipeError("kernel_update: this operator's parameters are no kernel")
         if step.theta is None:
             raise RecipeError("kernel_update: this prior estimates no kernel")
         if step.sigma > self.settings.trust and step.t_next >= 0:

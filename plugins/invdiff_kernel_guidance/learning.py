@@ -30,6 +30,7 @@ from invdiff.guidance import Estimate, Guidance, Step
 from invdiff.io.atomic import make_folder, write_atomic
 from invdiff.io.decoding import list_pictures, load
 from invdiff.io.tensors import read_tensors
+from invdiff.orientation import ORIENTATIONS, shown
 from invdiff.settings import Settings
 
 from .evidence import least_squares_kernels
@@ -140,8 +141,8 @@ def train(folders: list[Path], output: Path, steps: int, rate: float, start: str
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / _WARMUP, left)
         chosen = torch.randint(len(seen), (_BATCH,), generator=generator)
-        turn = int(torch.randint(8, (), generator=generator))
-        given, answer = (_turned(x[chosen], turn) for x in (seen, wanted))
+        way = int(torch.randint(ORIENTATIONS, (), generator=generator))  # the evidence turns with its kernel
+        given, answer = (shown(x[chosen], way) for x in (seen, wanted))
         found = network(given[:, 0], given[:, 1:])
         likeness = F.cosine_similarity(found.flatten(1), answer.flatten(1))
         loss = ((found - answer).abs().sum((1, 2)) + 0.5 * (1 - likeness)).mean()
@@ -167,12 +168,6 @@ def _lessons(files: list[Path]) -> tuple[Tensor, Tensor]:
     photos = [each for part in parts for each in zip(part["seen"].float(), part["true"].float(), strict=True)]
     wanted = [_where(true, step[0]) for seen, true in photos for step in seen]
     return torch.cat([seen for seen, _ in photos]), torch.stack(wanted)
-
-
-def _turned(x: Tensor, turn: int) -> Tensor:
-    """One of the eight ways to lay a square; the evidence turns with its kernel."""
-    x = torch.rot90(x, turn % 4, (-2, -1))
-    return x.flip(-1) if turn >= 4 else x
 
 
 def _where(kernel: Tensor, estimate: Tensor) -> Tensor:

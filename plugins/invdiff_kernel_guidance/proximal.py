@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from invdiff.errors import RecipeError
-from invdiff.guidance import Estimate, Guidance, Step
+from invdiff.degradation import Degradation
+from invdiff.guidance import Estimate, Guidance, Step, without_adjoint
 from invdiff.settings import Float, Int, Settings
 
 
@@ -32,9 +32,10 @@ class Proximal(Guidance[ProximalSettings]):
 
     Settings = ProximalSettings
 
+    def unfit(self, degradation: Degradation) -> str | None:
+        return without_adjoint(degradation)
+
     def refine(self, step: Step) -> Estimate:
-        if not step.degradation.linear:
-            raise RecipeError("proximal: this operator is not linear")
         theta = step.parameters(self.settings.kernel, "proximal")
         # A constant to other guidances' gradients, which pass through x0 as if nothing had been added.
         return Estimate(step.x0 + step.correction(theta, self.ratio(step), self.settings.iterations), step.theta)

@@ -40,7 +40,7 @@ class Estimator(Settings):
 
 
 class Network(Settings):
-    """The shape of the network. The defaults are the paper's: 26,509,267 parameters."""
+    """The shape of the network. The defaults are those of the authors' released network: 26,509,267 parameters."""
 
     kernel_size: Few = 21
     """Side of the kernel that it estimates, odd."""

@@ -88,6 +88,10 @@ class CameraShake(Optical[CameraShakeSettings]):
         shared = set(MotionSettings.model_fields) & set(type(mine).model_fields)
         self._still = Motion(MotionSettings.model_validate(mine.model_dump(include=shared, exclude_unset=True)))
 
+    @property
+    def wraps(self) -> bool:
+        return self._still.wraps
+
     def output_shape(self, size: Size) -> Size:
         return self._still.output_shape(size)
 

@@ -14,6 +14,7 @@ from invdiff.blur.kernel_files import read_kernels
 from invdiff.blur.spread import Spread
 from invdiff.degradation import Bound, KernelSpace, Optical, OpticalSettings
 from invdiff.errors import ImageError
+from invdiff.seeds import content_of
 from invdiff.settings import Float, Int, in_order, odd
 
 from .hand import Hand, hand_kernel
@@ -70,6 +71,7 @@ class Motion(Optical[MotionSettings]):
         self.parameters = KernelSpace(self.settings.kernel_size)
         path, size = self.settings.kernels, self.settings.kernel_size
         self._measured = [] if path is None else [m.kernel for m in read_kernels(Path(path), size)]
+        self.content = content_of(*self._measured) if self._measured else None
 
     @property
     def wraps(self) -> bool:

@@ -67,6 +67,7 @@ def _size(side: int, reach: float) -> int:
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)  # what is kept serves calls outside of one, too
 def _moves(places: tuple[Place, ...], turns: int, side: int, reach: float) -> Tensor:
     """What moves kernels, in Fourier space, ``(P, turns, *)``: by whole pixels, and by parts of one as two of them are
     mixed, which leaves nothing below 0."""

@@ -90,10 +90,11 @@ def as_kernel(clean: Tensor) -> Tensor:
 def denoised(state: Tensor, t: int, sparsity: float) -> Tensor:
     """``E[k0 | k_t]`` pixel by pixel, where k0 is 0, or with probability ``sparsity`` exponential; of unit variance.
 
-    Given the noise, the exponential's part is a normal number cut off at 0 (in float64: its tails are divided).
+    Given the noise, the exponential's part is a normal number cut off at 0. In float64, since its tails are divided,
+    and so on the CPU.
     """
     abar = float(_SCHEDULE.alphas_cumprod[t])
-    noisy, sigma = state.double() / abar**0.5, ((1 - abar) / abar) ** 0.5
+    noisy, sigma = state.cpu().double() / abar**0.5, ((1 - abar) / abar) ** 0.5
     rate = (2 * sparsity - sparsity**2) ** 0.5  # the mixture has variance (2 p - p^2) / rate^2
     mean = noisy - rate * sigma**2
     inside = torch.special.log_ndtr(mean / sigma)
@@ -103,4 +104,4 @@ def denoised(state: Tensor, t: int, sparsity: float) -> Tensor:
     if sparsity < 1:
         zero = math.log((1 - sparsity) / sigma) + density - 0.5 * (noisy / sigma).square()
         exponential = exponential * torch.sigmoid(evidence - zero)
-    return exponential.clamp_min(0).to(state.dtype)
+    return exponential.clamp_min(0).to(state)

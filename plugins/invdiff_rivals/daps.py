@@ -12,11 +12,11 @@ from pydantic import Field
 from torch import Tensor
 
 from invdiff.degradation import Degradation
-from invdiff.guidance import Estimate, Guidance, Problem, Step
+from invdiff.guidance import Estimate, Guidance, Problem, Step, without_adjoint
 from invdiff.schedule import NoiseSchedule
 from invdiff.settings import Float, Int
 
-from .linear import NoiseSettings, SolverSettings, without_adjoint
+from .linear import NoiseSettings, SolverSettings
 
 
 class DAPSSettings(SolverSettings, NoiseSettings):

@@ -7,10 +7,10 @@ from typing import Annotated
 from pydantic import Field
 
 from invdiff.degradation import Degradation
-from invdiff.guidance import Estimate, Guidance, Step
+from invdiff.guidance import Estimate, Guidance, Step, without_adjoint
 from invdiff.settings import Float, Int
 
-from .linear import SolverSettings, without_adjoint
+from .linear import SolverSettings
 
 
 class DDNMSettings(SolverSettings):

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from invdiff.degradation import Degradation
-from invdiff.guidance import Estimate, Guidance, Step
+from invdiff.guidance import Estimate, Guidance, Step, without_adjoint
 from invdiff.settings import Float, Int
 
-from .linear import NoiseSettings, SolverSettings, without_adjoint
+from .linear import NoiseSettings, SolverSettings
 
 _CLIPPED = 0.995  # of a photo's range: no pixel above it but those at its end
 
@@ -46,5 +46,5 @@ class DiffPIR(Guidance[DiffPIRSettings]):
             return Estimate(step.x0, step.theta)
         theta = step.parameters(self.settings.kernel, "diffpir")
         ratio = self.settings.strength * self.settings.sigma(step) ** 2 * step.precision(self.settings.spread)
-        believed = (step.y < _CLIPPED).to(step.y) if self.settings.clipped == "left_out" else None
+        believed = (step.y < step.gain * _CLIPPED).to(step.y) if self.settings.clipped == "left_out" else None
         return Estimate(step.x0 + step.correction(theta, ratio, self.settings.iterations, believed), step.theta)

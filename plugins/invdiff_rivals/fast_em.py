@@ -12,7 +12,7 @@ from invdiff.degradation import Degradation
 from invdiff.guidance import Estimate, Guidance, Step
 from invdiff.settings import Float, Int, Settings
 
-from .linear import neutral, without_kernel
+from .linear import without_kernel
 
 
 class FastEMSettings(Settings):
@@ -45,7 +45,7 @@ class FastEM(Guidance[FastEMSettings]):
 
     def refine(self, step: Step) -> Estimate:
         x0, operator = step.x0.detach(), step.degradation
-        kernel = neutral(step.y, operator) if step.theta is None else step.theta.detach()
+        kernel = operator.parameters.neutral(step.y) if step.theta is None else step.theta.detach()
         ratio = self.settings.coupling * (step.gain * self.settings.noise) ** 2
         bound = operator.of(x0)
         seen = bound.adjoint(step.y)

@@ -13,7 +13,7 @@ from invdiff.degradation import Degradation
 from invdiff.guidance import Estimate, Guidance, Step
 from invdiff.settings import Float, Int, Settings
 
-from .linear import SolverSettings, neutral
+from .linear import SolverSettings
 
 _SIDE = 256  # of the authors' pictures
 
@@ -67,7 +67,7 @@ class ParameterDescent(Guidance[ParameterDescentSettings]):
 
     def refine(self, step: Step) -> Estimate:
         x0 = step.x0.detach()
-        theta = neutral(step.y, step.degradation) if step.theta is None else step.theta.detach()
+        theta = step.degradation.parameters.neutral(step.y) if step.theta is None else step.theta.detach()
         for _ in range(self.settings.rounds):
             theta = self._lower(theta, x0, step.y, step.degradation)
         return Estimate(step.x0, theta if step.theta is None else step.theta + (theta - step.theta).detach())

@@ -44,22 +44,6 @@ class NoiseSettings(Settings):
         return None if known else "this operator does not say how noisy its measurements are: set noise"
 
 
-def without_adjoint(degradation: Degradation) -> str | None:
-    """Why an operator has no adjoint to solve with; None where it has one."""
-    if not degradation.linear:
-        return "this operator is not linear"
-    return "this operator has no adjoint" if type(degradation).adjoint is Degradation.adjoint else None
-
-
 def without_kernel(degradation: Degradation) -> str | None:
     """Why an operator has no kernel to find; None where it has one."""
     return None if isinstance(degradation.parameters, KernelSpace) else "this operator's parameters are no kernel"
-
-
-def neutral(y: Tensor, operator: Degradation) -> Tensor:
-    """Parameters ``(B, *shape)`` to begin with where there are none: a kernel of one pixel in the middle, no blur at
-    all; or, of another space, what lies nearest to nothing."""
-    theta = y.new_zeros(len(y), *operator.parameters.shape)
-    if isinstance(operator.parameters, KernelSpace):
-        theta[:, theta.shape[1] // 2, theta.shape[2] // 2] = 1
-    return operator.parameters.project(theta)

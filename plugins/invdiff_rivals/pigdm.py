@@ -8,10 +8,10 @@ import torch
 from pydantic import Field
 
 from invdiff.degradation import Degradation
-from invdiff.guidance import Estimate, Guidance, Step
+from invdiff.guidance import Estimate, Guidance, Step, without_adjoint
 from invdiff.settings import Float, Int
 
-from .linear import NoiseSettings, SolverSettings, without_adjoint
+from .linear import NoiseSettings, SolverSettings
 
 
 class PiGDMSettings(SolverSettings, NoiseSettings):

@@ -80,6 +80,7 @@ def lowered(lifted: Tensor, scale: int) -> Tensor:
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)  # what is kept serves calls outside of one, too
 def _lowering(side: int, scale: int) -> Tensor:
     """The inverse of lifting along one axis, ``(side / scale, side)``: it loses nothing, so least squares is exact."""
     count = side // scale

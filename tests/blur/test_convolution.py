@@ -10,6 +10,7 @@ import scipy.signal
 import torch
 from PIL import Image
 
+from invdiff.blur import convolution
 from invdiff.blur.convolution import Blur, BlurOf, blur, blur_adjoint, fast_size
 from invdiff.blur.resize import (
     bicubic_matrix,
@@ -350,3 +351,27 @@ def test_resizing_keeps_the_dtype(dtype):
     x = rand(1, 3, 8, 8, dtype=dtype)
     for y in (downsample_bicubic(x, 2), downsample_bicubic_adjoint(x, 2), resize_bicubic(x, 5, 11)):
         assert y.dtype == dtype
+
+
+def test_what_an_inference_mode_left_serves_gradients():
+    """Caches are filled by whoever comes first, and a tensor of an inference mode cannot be kept for a gradient."""
+    size, kernel = (37, 41), torch.full((1, 3, 3), 1 / 9)
+    with torch.inference_mode():
+        downsample_bicubic(blur(torch.rand(1, 3, 74, 82), kernel), 2)
+        blur(torch.rand(1, 3, *size), kernel)
+    x = torch.rand(1, 3, *size, requires_grad=True)
+    blur(x, kernel).square().sum().backward()
+    double = torch.rand(1, 3, 74, 82, dtype=torch.float64, requires_grad=True)
+    downsample_bicubic(double, 2).square().sum().backward()
+    assert x.grad.isfinite().all()
+    assert double.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("padding", ["reflect", "circular", "valid"])
+def test_channels_of_a_large_image_go_one_after_another(padding, monkeypatch):
+    x, kernel = rand(2, 3, 30, 33), rand(2, 5, 5, seed=1)
+    whole = blur(x, kernel, padding)
+    monkeypatch.setattr(convolution, "_LARGE", 100)
+    torch.testing.assert_close(blur(x, kernel, padding), whole, atol=1e-12, rtol=0)
+    leaf = x.clone().requires_grad_()
+    torch.testing.assert_close(blur(leaf, kernel, padding), whole, atol=0, rtol=0)

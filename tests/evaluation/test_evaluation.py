@@ -594,6 +594,15 @@ def test_other_data_or_kernels_of_the_same_name(measure, recipe, shaking, refuse
     assert "kernels.line.content" in message
 
 
+def test_kernels_that_the_recipe_draws_from_count_by_content(measure, shaking, refused, clean, tmp_path):
+    file = tmp_path / "measured.npy"
+    np.save(file, np.full((3, 3), 1 / 9))
+    drawn = ("--set", f"degradation.kernels={file}")
+    measure(shaking, *drawn, out="drawn")
+    np.save(file, np.eye(3) / 3)
+    assert "degradation.content" in refused("eval", shaking, clean, "-o", tmp_path / "drawn", *drawn)
+
+
 def test_a_changed_picture_leaves_no_old_rows_under_other_kernels(measure, recipe, rows, clean, picture, tmp_path):
     """Which kernels of a set a picture gets follows from its content, so its old rows stand elsewhere."""
     path = recipe()

@@ -10,6 +10,7 @@ ROOMS = {
     "errors": ("one base error, and how messages are worded", set()),
     "settings": ("the base of settings classes, and of what is built from them", set()),
     "seeds": ("streams of random numbers, each with a purpose", set()),
+    "device": ("where it is computed", {"errors"}),
     "hookspecs": ("the hooks by which plugins announce themselves", set()),
     "schedule": ("the noise schedule", set()),
     "orientation": ("the eight ways round that a picture can be shown", set()),
@@ -38,7 +39,7 @@ ROOMS = {
     ),
     "pipeline": (
         "`Pipeline`: parts, and pictures through them",
-        CONTRACT | {"fit", "io", "metrics", "sampler", "seamless", "seeds", "tiling"},
+        CONTRACT | {"device", "fit", "io", "metrics", "sampler", "seamless", "seeds", "tiling"},
     ),
     "io": ("files in and out: pictures, tensors, sheets, atomic writes, progress", {"errors"}),
     "blur": ("a toolbox for operators: convolution, resizing, kernel files", {"errors", "io"}),
@@ -69,6 +70,7 @@ ROOMS = {
         {
             "components",
             "degradation",
+            "device",
             "errors",
             "fit",
             "guidance",
@@ -78,7 +80,6 @@ ROOMS = {
             "recipe",
             "training",
             "sampler",
-            "tiling",
         },
     ),
     "hub": (

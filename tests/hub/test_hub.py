@@ -144,3 +144,12 @@ def test_the_real_client_takes_what_it_is_handed(monkeypatch):
     inspect.signature(client.snapshot_download).bind("a/b", revision=None, allow_patterns=["x"])
     inspect.signature(client.HfApi.create_repo).bind(None, "a/b", private=True, exist_ok=True)
     inspect.signature(client.HfApi.upload_folder).bind(None, repo_id="a/b", folder_path="x", commit_message="y")
+
+
+def test_an_operator_with_a_camera(tmp_path):
+    """What is saved says every setting, those that a camera does not allow at other values too."""
+    camera = ["degradation.camera={share: 1.0}", "degradation.noise_sigma=0", "guidance=[]", "sampler.steps=2"]
+    folder = invdiff.save_pretrained("deblur_tv", tmp_path / "tv", overrides=camera)
+    assert invdiff.from_pretrained(folder).degradation.settings.camera.share == 1
+    with pytest.raises(InvdiffError, match="camera brings noise and rounding of its own"):
+        invdiff.load("deblur_tv", overrides=[*camera, "degradation.noise_sigma=0.1"])

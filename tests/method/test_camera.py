@@ -97,11 +97,18 @@ def test_ranges_that_are_none(wrong):
         Camera(**wrong)
 
 
-@pytest.mark.parametrize("other", [{"noise_sigma": 0.01}, {"quantize": False}])
-@pytest.mark.parametrize("settings", [BlindSRSettings, MotionSettings])
+@pytest.mark.parametrize(
+    ("settings", "other"),
+    [
+        (BlindSRSettings, {"noise_sigma": 0.01}),
+        (MotionSettings, {"noise_sigma": 0.01}),
+        (BlindSRSettings, {"quantize": False}),
+    ],
+)
 def test_noise_is_said_in_one_place(settings, other):
     with pytest.raises(ValidationError, match="camera brings noise and rounding of its own"):
         settings(camera={}, **other)
+    assert settings(**settings(camera={}).model_dump(mode="json")).camera is not None  # as it is saved, and read again
 
 
 def test_noise_that_differs_from_photo_to_photo_is_measured():

@@ -1,21 +1,26 @@
 """Blur in linear light: the operator against SciPy on linearised values, and the loop that restores with the light."""
 
+import io
 import json
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 from scipy.signal import convolve2d
 from skimage.color import rgb2xyz
 
 import invdiff
-from invdiff import InvdiffError, Pipeline, SamplerSettings
+from invdiff import Guidance, InvdiffError, Pipeline, SamplerSettings
 from invdiff.blur import downsample_bicubic
 from invdiff.cli.main import main
+from invdiff.guidance import Estimate
+from invdiff.io.jpeg import Jpeg
 from invdiff.light import decoded, encoded
 from invdiff.metrics import psnr_rgb
 from invdiff.testing import check_degradation
+from invdiff.testing.subjects import ToyPrior
 from invdiff_blindsr.operator import BlindSR, BlindSRSettings
 from invdiff_kernel_guidance.proximal import Proximal, ProximalSettings
 from invdiff_motion.operator import Motion, MotionSettings
@@ -163,3 +168,23 @@ def test_no_prior_is_trained_on_it(tmp_path):
 
     with pytest.raises(InvdiffError, match=r"light.*linear is for restoring"):
         build_trainer("train_deblur_small", tmp_path, ["photos/"], ["degradation.light=linear"])
+
+
+def test_what_compression_did_is_told_as_it_is_in_the_light():
+    """A dark JPEG's error is small there, a bright one's large: by the slope of the curve of sRGB."""
+
+    class Asked(Guidance):
+        def refine(self, step):
+            self.told = step.compression
+            return Estimate(step.x0, step.theta)
+
+    operator = Motion(MotionSettings(kernel_size=7, light="linear"))
+    texture = np.random.default_rng(0).normal(0, 0.05, (96, 96, 3))
+    for level, slope in ((0.3, 0.50), (0.8, 1.70)):
+        buffer = io.BytesIO()
+        Image.fromarray(((level + texture).clip(0, 1) * 255).astype(np.uint8)).save(buffer, "JPEG", quality=50)
+        photo, asked = Image.open(buffer), Asked()
+        Pipeline(operator, ToyPrior(operator), [asked], SamplerSettings(steps=1), device="cpu").restore(photo)
+        pixels = torch.from_numpy(np.asarray(photo).copy()).permute(2, 0, 1) / 255
+        gain = 2.0 ** max(int(-np.log2(float(decoded(pixels).max()))), 0)
+        assert asked.told == pytest.approx(gain * slope * Jpeg.of(photo).error(pixels), rel=0.15)

@@ -130,3 +130,17 @@ def test_draws_go_to_the_recipe_that_fits(recipe, tmp_path):
     assert "by other, in 3 steps; chosen rather than tiny for colour noise" in out.findings.words["done"]
     (tmp_path / "over.yaml").write_text("extends: other.yaml\nname: over\nsampler: {steps: 2, temperature: 1}\n")
     assert invdiff.load(tmp_path / "over.yaml").restore(y, samples=2).evaluations == 4
+
+
+def test_noise_levels_that_are_named_are_a_single_results(recipe, picture):
+    """``draws.steps`` are as many as they say, also where the recipe names its noise levels."""
+    named = ["sampler.sigmas=[0.3, 0.1]", "sampler.start=measurement"]
+    pipe = invdiff.load(recipe(), overrides=[*named, "draws.steps=3", "sampler.temperature=1"])
+    photo = load(picture("a.png"))
+    assert pipe.restore(photo).evaluations == 2
+    assert pipe.restore(photo, samples=2).evaluations == 6
+
+
+def test_draws_that_cannot_be_are_told_before_the_first(refused, recipe, picture, tmp_path):
+    said = refused("run", recipe(), picture("a.png"), "-o", tmp_path / "out", "--set", "draws.steps=5000")
+    assert said.startswith("--set draws.steps=5000: draws.steps: the prior has 1000 steps at most")

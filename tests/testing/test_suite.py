@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from invdiff.blur.convolution import blur
+from invdiff.camera import Camera
 from invdiff.degradation import BoxSpace, Degradation
 from invdiff.guidance import Guidance
 from invdiff.testing import (
@@ -439,3 +440,9 @@ def test_our_network_with_numbers(tiny_prior):
         torch.nn.init.normal_(prior.network.head.weight, std=0.02)
     assert prior.spec.parameter_shape == (2,)
     settles(prior)
+
+
+@pytest.mark.parametrize("settings", [{"noise_sigma": (0.0, 0.05)}, {"camera": Camera(share=1.0)}])
+def test_noise_that_is_drawn_for_each_measurement_is_no_mistake(settings):
+    outcomes = check_degradation(Motion(MotionSettings(kernel_size=5, **settings)))
+    assert {o.status for o in outcomes} <= {"passed", "skipped"}

@@ -158,3 +158,9 @@ def test_a_loop_that_tells_the_prior_is_not_walked(refused, walking, tmp_path):
 def test_a_loop_that_does_not_fit_is_refused(refused, walking, tmp_path):
     path = walking("start: measurement, ")
     assert "sampler.sigmas" in refused("train", path, "--data", tmp_path, "-o", tmp_path / "run")
+
+
+def test_a_loop_of_several_orientations_is_not_walked(refused, walking, tmp_path):
+    """What it shows from the second on would be learned from with the truth of the first."""
+    path = walking("{sigmas", "{orientations: 2, sigmas")
+    assert "sampler.orientations" in refused("train", path, "--data", tmp_path, "-o", tmp_path / "run")

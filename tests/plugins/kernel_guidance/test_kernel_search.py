@@ -222,3 +222,15 @@ def test_a_blur_that_differs_across_the_picture_is_told(differs):
     problem = Problem(y, operator(), Wishful(operator(), one, torch.zeros(1, 3, 1, 1)))
     KernelSearch(KernelSearchSettings(window=128)).begin(problem, None)
     assert ("the blur differs across the picture" in problem.remarks[0]) is differs
+
+
+@pytest.mark.parametrize(("window", "asked"), [(512, 1), (64, 2)])
+def test_each_time_it_asks_the_prior_is_counted(window, asked):
+    """For each part of the photo whose kernel the prior reads; not at all where the kernel is told, or none is read."""
+    _, truth, y = case(side=160)
+    prior = Wishful(operator(), truth, torch.full((3, 1, 1), 0.5))
+    settings = KernelSearchSettings(search=CoarseToFine(floors=[]), window=window)
+    pipe = Pipeline(operator(), prior, [KernelSearch(settings)], SamplerSettings(steps=2), device="cpu")
+    assert pipe.restore(y[0]).evaluations == len(prior.told) == 2 + asked
+    prior.told.clear()
+    assert pipe.restore(y[0], kernel=truth).evaluations == len(prior.told) == 2

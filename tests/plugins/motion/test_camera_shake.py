@@ -224,3 +224,18 @@ def test_the_space_is_one_simplex():
 def test_settings_that_cannot_be(settings, said):
     with pytest.raises(ValidationError, match=said):
         shake(**settings)
+
+
+def test_its_borders_meet_where_they_are_to():
+    """Then the prior looks round them, too."""
+    for padding in ("circular", "reflect"):
+        assert CameraShake(CameraShakeSettings(padding=padding)).wraps == (padding == "circular")
+
+
+def test_no_shake_is_no_blur():
+    """The neutral parameters, with which a guidance may begin."""
+    operator = CameraShake(CameraShakeSettings(kernel_size=5, turns=3))
+    x = torch.rand(2, 3, 40, 44)
+    still = operator.parameters.neutral(x)
+    assert operator.parameters.contains(still)
+    torch.testing.assert_close(operator.apply(x, still), x, atol=1e-6, rtol=0)
