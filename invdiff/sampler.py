@@ -235,7 +235,7 @@ def _walked(
     def draw(like: Tensor) -> Tensor:
         if not settings.temperature:
             return torch.zeros_like(like)
-        drawn = torch.stack([torch.randn(like.shape[1:], generator=g) for g in generators])
+        drawn = torch.stack([torch.randn(like.shape[1:], generator=g, dtype=torch.float32) for g in generators])
         return drawn.to(like).mul_(settings.temperature)
 
     times = settings.times(prior.spec)

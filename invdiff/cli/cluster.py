@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import signal
+import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -63,14 +66,30 @@ def spread_by_dask(order: Order, scheduler: str | None) -> Iterator[Spread]:
         place = scheduler
         if scheduler is None:
             processes = 1 if order.device == "cuda" else allowed_cpus()
-            place = opened.enter_context(
-                LocalCluster(n_workers=processes, threads_per_worker=1, dashboard_address=None)
-            )
+            with _unheard_by_children():
+                place = opened.enter_context(
+                    LocalCluster(
+                        n_workers=processes, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+                    )
+                )
         try:
             client = opened.enter_context(Client(place, timeout=_PATIENCE))
         except (OSError, ValueError) as error:
             raise InvdiffError(f"--scheduler {scheduler}: {reason(error)}") from None
         yield lambda jobs: _restored(client, order, jobs)
+
+
+@contextmanager
+def _unheard_by_children() -> Iterator[None]:
+    """Processes that are started within it do not hear Ctrl-C, which a terminal sends to all: this one ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _restored(client: Any, order: Order, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:

@@ -137,11 +137,20 @@ def _plugins() -> Iterator[Finding]:
 
 def _weights() -> Iterator[Finding]:
     from ..components.discovery import registry
-    from ..components.weights import bundled, load_prior
+    from ..components.weights import bundled, load_prior, refuse_non_finite
+    from ..io.tensors import read_tensors
 
-    for name, path in bundled(registry()).items():
+    def parameters_in(path: Path, prior: bool) -> int:
+        if prior:
+            return sum(p.numel() for p in load_prior(path, registry()).parameters())
+        tensors, _ = read_tensors(path)
+        refuse_non_finite(path, tensors)
+        return sum(t.numel() for t in tensors.values())
+
+    priors, guidances = bundled(registry()), bundled(registry(), "guidance")
+    for name, path in (guidances | priors).items():
         try:
-            parameters = sum(p.numel() for p in load_prior(path, registry()).parameters())
+            parameters = parameters_in(path, name in priors)
         except (InvdiffError, OSError) as error:
             yield Finding("weights", explained(error), "install invdiff again: the file is damaged")
         else:

@@ -7,6 +7,7 @@ import errno
 import functools
 import io
 import logging
+import math
 import os
 import sys
 import traceback
@@ -186,6 +187,8 @@ def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
     def called(
         overrides: tuple[str, ...], seed: int | None, device: str, quiet: bool, as_json: bool, **others: Any
     ) -> Any:
+        import numpy  # noqa: F401 - first by itself: an interrupt while torch imports it would be lost
+
         use_allowed_cpus()
         root = click.get_current_context().find_root().command
         debug = isinstance(root, Commands) and root.debug
@@ -203,6 +206,16 @@ def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in options:
         decorated = option(decorated)
     return decorated
+
+
+class NumberRange(click.FloatRange):
+    """A number within bounds; ``nan``, which no bound keeps out, and infinities are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = float(super().convert(value, param, ctx))
+        if not math.isfinite(found):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return found
 
 
 def deterministic() -> None:

@@ -18,6 +18,7 @@ from .main import (
     EXIT_SOME_FAILED,
     PLACE,
     Common,
+    NumberRange,
     common_options,
     deterministic,
     main,
@@ -57,8 +58,8 @@ if TYPE_CHECKING:
 @click.option("--fast", is_flag=True, help="In the least time; the recipe says how, and what it costs.")
 @click.option("--best", is_flag=True, help="As near to the truth as it comes, however long it takes.")
 @click.option("--samples", type=click.IntRange(1), default=1, help="Draw so often: the mean, and how sure it is.")
-@click.option("--denoise", type=click.FloatRange(0, 1), default=1.0, help="How much of the noise goes; 0 keeps grain.")
-@click.option("--scale", type=click.FloatRange(0, min_open=True), help="Also write <name>.x1.png, the photo's size.")
+@click.option("--denoise", type=NumberRange(0, 1), default=1.0, help="How much of the noise goes; 0 keeps grain.")
+@click.option("--scale", type=NumberRange(0, min_open=True), help="Also write <name>.x1.png, the photo's size.")
 @click.option("--size", help="Also write the result in that size, 1920 wide or in 1920x1080, say.")
 @click.option("--engine", type=click.Choice(["here", "dask"]), default="here", help="Where: dask is on many processes.")
 @click.option("--scheduler", help="With dask: address of a cluster's scheduler, tcp://HOST:8786 [this machine].")
@@ -207,8 +208,11 @@ def _check_apart(folder: Path, read: Iterable[Path], recursive: bool) -> None:
 
 def _left(place: Path, recursive: bool) -> str:
     """What in a folder is not taken for a picture, in a line; nothing where there is nothing."""
-    from ..io.decoding import passed_over
+    from ..io.decoding import named_as_picture, passed_over
+    from ..restoring.jobs import beside_results
 
     kinds = Counter(path.suffix.lower() or "no suffix" for path in passed_over(place, recursive=recursive))
     named = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-    return f"{place}: passed over, as no pictures: {named}" if kinds else ""
+    beside = sum(path.is_file() and named_as_picture(path) for path in beside_results(place))
+    lines = [f"as no pictures: {named}" if kinds else "", f"as beside earlier results: {beside}" if beside else ""]
+    return "; ".join(f"{place}: passed over, {line}" for line in lines if line)

@@ -19,7 +19,7 @@ from ..io.atomic import write_atomic
 from ..io.plain import parse_json
 from ..io.tensors import non_finite, read_checkpoint, read_tensors
 from ..prior import PriorNet
-from .registry import Registry
+from .registry import Registry, Role
 
 FORMAT = "invdiff-prior/1"
 
@@ -40,12 +40,12 @@ def save_prior(prior: PriorNet, kind: str, path: Path, *, dtype: torch.dtype = t
     write_atomic(path, encode(tensors, header))
 
 
-def bundled(registry: Registry) -> dict[str, Path]:
-    """Weights that the priors' packages carry in a folder ``weights``, by name."""
+def bundled(registry: Registry, role: Role = "prior") -> dict[str, Path]:
+    """Weights that the packages of priors, or of others, carry in a folder ``weights``, by name."""
     found: dict[str, Path] = {}
-    for (role, _), components in registry.components.items():
+    for (its, _), components in registry.components.items():
         for component in components:
-            if role == "prior":
+            if its == role:
                 package = importlib.import_module(component.cls.__module__.partition(".")[0])
                 for folder in getattr(package, "__path__", []):
                     for file in sorted(Path(folder, "weights").glob("*.safetensors")):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvdiffError
-from ..io.plain import Difference, differences, parse_json
+from ..io.plain import Difference, differences, read_json
 from .results import Row, read_csv
 
 EVALUATION, TABLE = "evaluation.json", "results.csv"
@@ -26,7 +26,7 @@ def settings_apart(a: Path, b: Path) -> list[Difference]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = parse_json(path.read_text(encoding="utf-8"))
+        found = read_json(path)
         if all(isinstance(found[part], dict) for part in ("inputs", "methods", "kernels")):
             return dict(found)
     except (OSError, ValueError, KeyError, TypeError):

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import InvdiffError
 from ..io.atomic import file_name, make_folder, write_atomic
-from ..io.plain import differences, parse_json
+from ..io.plain import differences, read_json
 from ..metrics.catalogue import METRICS
 
 FORMAT = 1
@@ -85,7 +85,7 @@ class Results:
         theirs: dict[str, Any] = {}
         if path.exists():
             try:
-                theirs = parse_json(path.read_text(encoding="utf-8"))
+                theirs = read_json(path)
                 readable = theirs["format"] == FORMAT and all(isinstance(theirs[part], dict) for part in ours)
             except (OSError, ValueError, KeyError, TypeError):
                 readable = False
@@ -189,7 +189,7 @@ def mean(rows: Iterable[Row], column: str) -> float | None:
 def _read_row(file: Path) -> Row | None:
     """A record, or None for what is none: it will be made again."""
     try:
-        data = parse_json(file.read_text(encoding="utf-8"))
+        data = read_json(file)
         trace = [_numbers(step, whole=("step", "t")) for step in data["trace"]]
         return Row(Place(*(str(data[key]) for key in KEYS)), str(data["digest"]), _numbers(data["values"]), trace)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -135,21 +136,30 @@ def _deep_tiff(path: Path | IO[bytes], most: int | None) -> Photo | None:
             _refuse_bomb(page.imagewidth, page.imagelength, most)
             colour = page.photometric == tifffile.PHOTOMETRIC.RGB
             inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-            deep = page.dtype == np.uint16 and (colour or inverted)
-            floats = page.dtype in (np.float16, np.float32, np.float64) and (colour or page.dtype != np.float32)
+            grey = page.photometric == tifffile.PHOTOMETRIC.MINISBLACK and page.samplesperpixel > 1
+            ours = colour or inverted or grey  # of grey without alpha Pillow has 16 bits, and 32 of floats
+            deep = page.dtype == np.uint16 and ours
+            floats = page.dtype in (np.float16, np.float32, np.float64) and (ours or page.dtype != np.float32)
             if len(file.pages) > 1 or not (deep or floats):
                 return None
             array = page.asarray()
             if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
                 array = np.moveaxis(array, 0, -1)
+            array = array if array.ndim == 3 else array[..., None]
+            channels = 3 if colour else 1
+            alphas = (tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA)
+            transparent = tuple(page.extrasamples[:1]) in {(kind,) for kind in alphas}
+            array = array[..., : channels + transparent].copy()  # what else there is, infrared, say, is no part of it
             if inverted:
-                array = np.iinfo(array.dtype).max - array
-            if colour and tifffile.EXTRASAMPLE.ASSOCALPHA in page.extrasamples:
+                top = 1 if np.issubdtype(array.dtype, np.floating) else np.iinfo(array.dtype).max
+                array[..., :channels] = top - array[..., :channels]
+            if tifffile.EXTRASAMPLE.ASSOCALPHA in page.extrasamples[:1]:
                 array = _divided_by_alpha(array)
             tag = page.tags.get("Orientation")
-            upright = _upright(array, int(tag.value) if tag else 1)
+            orientation = int(tag.value) if tag else 1
+            upright = _upright(array, orientation)
             exif = exif_of(lambda: _exif_in(path))
-            return replace(from_array(upright), metadata=replace(_tiff_metadata(page.tags), exif=exif))
+            return replace(from_array(upright), metadata=replace(_tiff_metadata(page.tags, orientation), exif=exif))
     except InvdiffError:
         raise
     except Exception:  # a damaged file makes the reader raise almost anything; Pillow says what is wrong with it
@@ -167,7 +177,7 @@ def _exif_in(path: Path | IO[bytes]) -> Image.Exif:
     return exif
 
 
-def _tiff_metadata(tags: Any) -> Metadata:
+def _tiff_metadata(tags: Any, orientation: int) -> Metadata:
     """Profile and resolution of a TIFF's tags."""
     profile, unit = tags.get("InterColorProfile"), tags.get("ResolutionUnit")
     sides = [tags.get(name) for name in ("XResolution", "YResolution")]
@@ -175,16 +185,17 @@ def _tiff_metadata(tags: Any) -> Metadata:
     dpi = None
     if inches and all(side is not None and side.value[1] for side in sides):
         dpi = (inches * sides[0].value[0] / sides[0].value[1], inches * sides[1].value[0] / sides[1].value[1])
+        dpi = dpi[::-1] if orientation >= 5 else dpi  # turned by a quarter
     return Metadata(bytes(profile.value) if profile else None, dpi)
 
 
 def _divided_by_alpha(array: np.ndarray) -> np.ndarray:
-    """Colours of a premultiplied ``(H, W, 4)`` as they are; under no alpha there is none."""
+    """Colours of a premultiplied ``(H, W, C)``, alpha last, as they are; under no alpha there is none."""
     top = np.iinfo(array.dtype).max if np.issubdtype(array.dtype, np.integer) else 1.0
     whole = np.issubdtype(array.dtype, np.integer)
     values = array.astype(np.float64)
-    colours = (values[..., :3] * top / np.maximum(values[..., 3:4], 1e-12)).clip(0, top)
-    straight = np.concatenate([colours.round() if whole else colours, values[..., 3:4]], axis=-1)
+    colours = (values[..., :-1] * top / np.maximum(values[..., -1:], 1e-12)).clip(0, top)
+    straight = np.concatenate([colours.round() if whole else colours, values[..., -1:]], axis=-1)
     return straight.astype(array.dtype)
 
 
@@ -233,8 +244,19 @@ def passed_over(path: Path, *, recursive: bool = False) -> list[Path]:
 
 
 def _files_in(folder: Path, recursive: bool) -> list[Path]:
-    inside = folder.rglob("*") if recursive else folder.iterdir()
-    # Hidden files are other systems' notes beside the pictures, not pictures; so is what lies in hidden folders.
-    seen = (p for p in inside if not any(part.startswith(".") for part in p.relative_to(folder).parts))
-    # A link to nothing, or a pipe, is a picture that cannot be read, and not one that is not there.
-    return sorted(p for p in seen if not p.is_dir())
+    return sorted(_walked(folder, recursive))
+
+
+def _walked(folder: Path, recursive: bool, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """Through links to folders, too, but for one that leads back to a folder ``above``."""
+    place = folder.resolve()
+    if place in above:
+        return
+    for path in folder.iterdir():
+        # Hidden files are other systems' notes beside the pictures, not pictures; so is what lies in hidden folders.
+        if path.name.startswith("."):
+            continue
+        if not path.is_dir():  # a link to nothing, or a pipe, is a picture that cannot be read, and not none
+            yield path
+        elif recursive:
+            yield from _walked(path, recursive, above | {place})

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from ..errors import ImageError
@@ -21,9 +21,11 @@ from .former_jpeg import former_jpeg
 from .jpeg import Jpeg
 
 _ORIENTATION = 0x0112  # in EXIF
-_LAYOUT = {*range(254, 260), 262, 266, *range(273, 282), 284, 317, *range(320, 326), 330, 338, 339, 347, 513, 514}
+_LAYOUT = {*range(254, 260), 262, 266, *range(273, 285), 296, 317, *range(320, 326), 330, 338, 339, 347, 513, 514}
 _LAYOUT |= {*range(529, 533), 34675, _ORIENTATION}
-"""Tags in EXIF that speak of the file that was read: how its pixels lie there, and its profile, which is kept apart."""
+"""Tags in EXIF that speak of the file that was read: how its pixels lie there; and what is kept apart, size in print
+and its profile."""
+_SIZE = {0xA002, 0xA003}  # in pixels, in EXIF's own part
 SAMPLES = {"astronaut": "astronaut", "cat": "chelsea", "coffee": "coffee", "face": "astronaut"}
 """Photos that come with scikit-image, and its names for them; ``face`` is the astronaut's, 256x256."""
 
@@ -167,7 +169,7 @@ def from_array(array: np.ndarray) -> Photo:
     values: np.ndarray
     if array.dtype == bool:
         values = array.astype(np.float32)
-    elif np.issubdtype(array.dtype, np.unsignedinteger):
+    elif np.issubdtype(array.dtype, np.unsignedinteger) and array.dtype.itemsize <= 4:
         values = array.astype(np.float32) / np.iinfo(array.dtype).max
     elif np.issubdtype(array.dtype, np.floating):
         values = array.astype(np.float32)
@@ -175,7 +177,7 @@ def from_array(array: np.ndarray) -> Photo:
             raise ImageError("a float image must be finite and in [0, 1]")
         values = values.clip(0, 1)
     else:
-        raise ImageError(f"an image array is uint8, uint16 or float, got {array.dtype}")
+        raise ImageError(f"an image array is uint8, uint16, uint32 or float, got {array.dtype}")
     planes = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
     alpha = planes[-1] if len(planes) in (2, 4) else None
     grey, deep = len(planes) <= 2, array.dtype not in (np.uint8, bool)
@@ -202,9 +204,12 @@ def photo_of(image: Any) -> Photo:
 def _metadata_of(picture: Image.Image) -> Metadata:
     """What a result takes over; whatever of it is damaged is left out."""
     icc, dpi = picture.info.get("icc_profile"), picture.info.get("dpi")
-    data = exif_of(picture.getexif)
+    lies = orientation_of(picture)
+    data = exif_of(picture.getexif)  # which takes that out
     try:
         resolution = None if dpi is None else (float(dpi[0]), float(dpi[1]))
+        if resolution is not None and lies >= 5:  # turned by a quarter
+            resolution = resolution[::-1]
     except (TypeError, ValueError, ZeroDivisionError, IndexError):
         resolution = None
     # A profile that speaks of other channels than the result has would be worse than none.
@@ -218,6 +223,9 @@ def exif_of(read: Callable[[], Image.Exif]) -> bytes | None:
         exif = read()
         for tag in _LAYOUT:
             exif.pop(tag, None)
+        if ExifTags.IFD.Exif in exif:
+            for tag in _SIZE:
+                exif.get_ifd(ExifTags.IFD.Exif).pop(tag, None)
         return exif.tobytes() if len(exif) else None
     except Exception:  # EXIF is written by anything, and Pillow's reader raises almost anything
         return None

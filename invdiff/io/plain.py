@@ -17,6 +17,13 @@ def is_no_file(path: str | os.PathLike[str]) -> bool:
     return place.exists() and not place.is_file()
 
 
+def read_json(path: Path) -> Any:
+    """What a file of JSON says; :class:`OSError` or :class:`ValueError` for whatever is none."""
+    if is_no_file(path):
+        raise ValueError("not a file")
+    return parse_json(path.read_text(encoding="utf-8"))
+
+
 def parse_json(text: str) -> Any:
     """What JSON says; :class:`ValueError` for whatever is none, brackets without end among it."""
     try:

@@ -29,7 +29,8 @@ class Limits:
         """
         found = []
         if (noise := colour_noise(y)) >= self.noise:
-            found.append(f"colour noise of {100 * noise:.1f} %")
+            what = "colour noise" if bool((y != y[:1]).any()) else "noise, or texture as fine,"
+            found.append(f"{what} of {100 * noise:.1f} %")
         elif self.grain < 1 and (grain := float(noise_level(y[None]))) >= self.grain:
             found.append(f"grain of {100 * grain:.1f} %")
         if jpeg is not None and jpeg.quality <= self.quality:

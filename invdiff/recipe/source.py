@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ..errors import RecipeError, one_line, reason, suggest
+from ..io.plain import is_no_file
 
 Key = tuple[str | int, ...]
 _DEEPEST = 20
@@ -82,8 +83,11 @@ class Source:
     @classmethod
     def read(cls, path: Path, _above: tuple[Path, ...] = ()) -> Source:
         """A recipe's file, and beneath it the one that its ``extends`` names, from its own folder."""
+        if is_no_file(path):
+            raise RecipeError(f"{path}: cannot be read as a recipe (not a file)")
         try:
-            source = cls(path, path.read_text(encoding="utf-8"))
+            with path.open(encoding="utf-8") as file:
+                source = cls(path, file.read(_LONGEST + 1))
         except FileNotFoundError:
             raise RecipeError(f"{path}: no such recipe") from None
         except (OSError, ValueError) as error:

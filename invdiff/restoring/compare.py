@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ImageError, InvdiffError
 from ..io.decoding import load
-from ..io.plain import Difference, differences, parse_json
+from ..io.plain import Difference, differences, read_json
 from ..metrics.picture import psnr_rgb
 from .report import REPORT, is_entry
 
@@ -17,7 +17,7 @@ def read_report(folder: Path) -> dict[str, Any]:
     """A folder's report; :class:`InvdiffError` for what is none."""
     path = folder / REPORT
     try:
-        report = parse_json(path.read_text(encoding="utf-8"))
+        report = read_json(path)
         if isinstance(report["settings"], dict) and all(map(is_entry, report["images"])):
             return dict(report)
     except (OSError, ValueError, KeyError, TypeError):

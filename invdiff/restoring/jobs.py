@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import InvdiffError
 from ..io.decoding import list_pictures
+from .report import REPORT, read_entries
 
 _LONGEST = 200
 """Bytes of a stem: with the longest suffix, and while it is being written, a name has 255 at most."""
@@ -36,14 +37,23 @@ def jobs_of(inputs: Sequence[Path], *, recursive: bool = False) -> list[Job]:
     """Jobs for files and folders, with ``recursive`` for those below as well; names that clash get their suffix."""
     names: dict[Path, str] = {}
     for given in inputs:
+        beside = beside_results(given)
         for path in list_pictures(given, recursive=recursive):
-            names.setdefault(path, _name(path, given))
+            if path not in beside:
+                names.setdefault(path, _name(path, given))
     count = Counter(names.values())
     jobs = []
     for path, name in names.items():
         stem = PurePosixPath(name if count[name] == 1 else f"{name[: -len(path.stem)]}{path.name.replace('.', '_')}")
         jobs.append(Job("/".join(map(_short, stem.parts)), str(path), path, name=name))
     return jobs
+
+
+def beside_results(folder: Path) -> set[Path]:
+    """What an earlier run has written into a folder beside its results: comparisons, kernels and so on."""
+    entries, _ = read_entries(folder / REPORT, {})
+    named = (entry.get("files") for entry in entries.values())
+    return {folder / str(name) for names in named if isinstance(names, list) for name in names[1:]}
 
 
 def job_of_sample(name: str) -> Job:

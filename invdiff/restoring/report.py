@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from ..io.atomic import write_atomic
-from ..io.plain import as_json, parse_json, plain_data
+from ..io.plain import as_json, plain_data, read_json
 from ..metrics.catalogue import METRICS, RESIDUAL, conventions
 
 REPORT = "report.json"
@@ -50,7 +50,7 @@ def read_entries(path: Path, settings: Mapping[str, Any]) -> tuple[dict[str, dic
     if not path.exists():
         return {}, True
     try:
-        report = parse_json(path.read_text(encoding="utf-8"))
+        report = read_json(path)
     except (OSError, ValueError):
         return {}, False
     images = report.get("images") if isinstance(report, dict) else None

@@ -373,7 +373,9 @@ class Run:
             digest.update(f"denoise {self.options.denoise!r}".encode())
         if self.options.format != PNG:
             digest.update(repr(self.options.format).encode())
-        digest.update(repr((measurement.photo.metadata, measurement.photo.jpeg)).encode())
+        photo = measurement.photo
+        digest.update(repr((photo.metadata, photo.jpeg, *(["grey"] if photo.grey else []))).encode())
+        digest.update(b"deep" if photo.deep else b"")
         digest.update(str(self.options.lpips and self.options.lpips.network).encode())
         return digest.hexdigest()[:16]
 

@@ -5,6 +5,7 @@ from invdiff.hookspecs import Register, hookimpl
 
 @hookimpl
 def register_guidances(register: Register) -> None:
+    from .as_measured import AsMeasured
     from .guidance import KernelAware
     from .kernel_network import KernelNetwork
     from .kernel_search import KernelSearch
@@ -12,6 +13,11 @@ def register_guidances(register: Register) -> None:
     from .mistaken import Mistaken
     from .proximal import Proximal
 
+    register(
+        "as_measured",
+        AsMeasured,
+        summary="coarse colours, white and black of the result are the photo's",
+    )
     register(
         "kernel_aware",
         KernelAware,

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from invdiff.degradation import Degradation
-from invdiff.errors import RecipeError
+from invdiff.errors import ImageError, RecipeError
 from invdiff.guidance import Problem
 from invdiff.settings import Int, Settings
 
@@ -45,7 +45,10 @@ class KernelSearch(Beginning[KernelSearchSettings]):
         return without_blur(degradation)
 
     def begin(self, problem: Problem, theta: Tensor | None) -> Tensor | None:
-        chosen = []
+        chosen, side = [], problem.degradation.parameters.shape[-1]
+        if min(problem.y.shape[-2:]) < side:
+            width, height = problem.y.shape[-1], problem.y.shape[-2]
+            raise ImageError(f"{width}x{height} pixels are too few to find a kernel of {side}x{side} in")
         with torch.no_grad():
             for i, photo in enumerate(problem.y):
                 parts = telling_parts(photo, self.settings.window)

@@ -129,6 +129,8 @@ def test_doctor(cli, said):
     abouts = [line.split()[0] for line in done.out.splitlines()]
     for about in ("system", "packages", "device", "threads", "plugins", "weights", "self-test"):
         assert about in abouts
+    for weights in ("blindsr_x4_s", "natural_s", "kernel_s"):  # a guidance's, too
+        assert f"{weights}: " in done.out
     assert f"torch {torch.__version__.partition('+')[0]}" in done.out
     assert "twice the same" in done.out
     assert done.out.endswith("everything is in order\n")

@@ -202,13 +202,18 @@ def test_a_link_to_nothing_is_a_failure(cli, recipe, picture, tmp_path):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
 def test_a_pipe_is_waited_for_nowhere(cli, refused, recipe, picture, tmp_path):
     photo = picture("a.png", 16, 16)
-    for name in ("in/b.png", "pipe.npy", "pipe.safetensors", "pipe.pth"):
+    (tmp_path / "out").mkdir()
+    for name in ("in/b.png", "pipe.npy", "pipe.safetensors", "pipe.pth", "pipe.yaml", "out/report.json"):
         os.mkfifo(tmp_path / name)
+    assert "report.json: not a report" in refused("compare", tmp_path / "out", tmp_path / "out")
     done = cli("run", recipe(), tmp_path / "in", "-o", tmp_path / "out", "--quiet")
-    assert (done.code, done.err) == (1, f"failed: {tmp_path / 'in' / 'b.png'}: not a file\n")
+    failed = f"failed: {tmp_path / 'in' / 'b.png'}: not a file\n"
+    assert done.code == 1
+    assert done.err.endswith(failed)
     assert (tmp_path / "out" / "a.png").exists()
     command = ["run", recipe(), photo, "-o", tmp_path / "out"]
     assert "pipe.npy: not a file" in refused(*command, "--kernel", tmp_path / "pipe.npy")
+    assert "pipe.yaml: cannot be read as a recipe (not a file)" in refused("info", tmp_path / "pipe.yaml")
     assert "no such file" in refused(*command, "--set", f"prior.weights={tmp_path / 'pipe.safetensors'}")
     assert "pipe.pth: not a file" in refused("weights", "import", tmp_path / "pipe.pth", "-o", tmp_path / "x")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import tifffile
 import torch
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 
 from invdiff.errors import ImageError
 from invdiff.io.decoding import list_pictures, load, passed_over
@@ -309,3 +311,79 @@ def test_exif_of_a_deep_tiff(tmp_path, dtype):
     assert (exif[271], exif[315]) == ("Canon", "An Artist")
     assert not {274, 50838, 256, 257, 258, 273} & set(exif)
     assert photo.metadata.dpi == pytest.approx((300, 300))
+
+
+def test_size_and_resolution_of_the_photo_are_not_those_of_its_result(cli, recipe, tmp_path):
+    """As a phone writes it, lying on its side: EXIF has both, too, and what is said there is of that file alone."""
+    exif = described(t274=6, t282=72.0, t283=144.0, t296=2)
+    own = exif.get_ifd(ExifTags.IFD.Exif)
+    own[0xA002], own[0xA003], own[0x9003] = 20, 16, "2026:01:02 03:04:05"
+    (tmp_path / "in").mkdir()
+    picture = Image.fromarray((colours(16, 20) >> 8).astype(np.uint8))
+    picture.save(tmp_path / "in" / "a.jpg", dpi=(72, 144), exif=exif)
+    for kind in ("png", "jpg", "webp", "tiff"):
+        out = tmp_path / kind
+        assert cli("run", recipe(), tmp_path / "in", "-o", out, "--format", kind).code == 0
+        with Image.open(out / f"a.{kind}") as result:
+            assert result.size == (4 * 16, 4 * 20)
+            found = result.getexif()
+            if kind != "webp":
+                assert result.info["dpi"] == pytest.approx((4 * 144, 4 * 72), rel=1e-3)
+            if kind != "tiff":  # whose tags are the file's own
+                assert not {282, 283, 296} & set(found)
+            assert dict(found.get_ifd(ExifTags.IFD.Exif)) == {0x9003: "2026:01:02 03:04:05"}
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+@pytest.mark.parametrize("kind", ["minisblack", "miniswhite"])
+def test_deep_grey_with_alpha(tmp_path, dtype, kind):
+    top = 65535 if dtype is np.uint16 else 1
+    grey, alpha = (colours(seed=seed)[..., 0] / 65535 for seed in (0, 1))
+    shown = [((1 - grey if kind == "miniswhite" else grey) * top), alpha * top]
+    stored = np.stack(shown, -1)
+    stored = stored.round().astype(dtype) if dtype is np.uint16 else stored.astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric=kind, extrasamples=["unassalpha"], planarconfig="contig")
+    photo = load(tmp_path / "a.tif")
+    assert photo.grey
+    np.testing.assert_allclose(photo.pixels[0].numpy(), grey, atol=2e-5)
+    np.testing.assert_allclose(photo.alpha.numpy(), alpha, atol=2e-5)
+
+
+def test_deep_grey_with_alpha_is_read_as_it_is_written(cli, recipe, tmp_path):
+    stored = np.stack([colours()[..., 0], colours(seed=1)[..., 0]], -1)
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="minisblack", extrasamples=["unassalpha"])
+    for name, out in (("a.tif", "once"), ("once/a.tiff", "twice")):
+        command = ["run", recipe(), tmp_path / name, "-o", tmp_path / out, "--format", "tiff"]
+        assert cli(*command, "--set", "sampler.steps=1").code == 0
+    photo = load(tmp_path / "twice" / "a.tiff")
+    assert (photo.grey, photo.deep, photo.alpha is not None) == (True, True, True)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_sample_of_nobody_knows_what_is_no_alpha(tmp_path, dtype):
+    """Infrared, which scanners add."""
+    stored = np.concatenate([colours(), colours(seed=1)[..., :1]], -1) / 65535
+    stored = stored.astype(dtype) if dtype is np.float32 else (stored * np.iinfo(dtype).max).astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", extrasamples=["unspecified"])
+    photo = load(tmp_path / "a.tif")
+    assert photo.alpha is None
+    np.testing.assert_allclose(photo.pixels[2].numpy(), colours()[..., 2] / 65535, atol=0.004)
+
+
+def test_floats_whose_white_is_nothing(tmp_path):
+    grey = (colours()[..., 0] / 65535).astype(np.float32)
+    tifffile.imwrite(tmp_path / "a.tif", 1 - grey, photometric="miniswhite")
+    np.testing.assert_allclose(load(tmp_path / "a.tif").pixels[0].numpy(), grey, atol=1e-6)
+
+
+def test_linked_folders_are_folders(cli, recipe, picture, tmp_path):
+    """But one that leads back to where it lies is entered once."""
+    if not hasattr(os, "symlink"):
+        pytest.skip("no links here")
+    picture("a.png", 16, 16, folder=tmp_path / "tree" / "sub")
+    picture("b.png", 16, 16, folder=tmp_path / "elsewhere")
+    os.symlink(tmp_path / "elsewhere", tmp_path / "tree" / "linked")
+    os.symlink(tmp_path / "tree", tmp_path / "tree" / "sub" / "round")
+    assert cli("run", recipe(), tmp_path / "tree", "-o", tmp_path / "out", "--recursive").code == 0
+    found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("?.png")}
+    assert found == {"sub/a.png", "linked/b.png"}

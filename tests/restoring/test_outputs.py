@@ -264,3 +264,36 @@ def test_a_dry_run_says_which_recipe_and_what_would_fail(recipe, cli, picture, t
     assert "64x64, by tiny\n" in result.out
     assert result.err.startswith(f"would fail: {broken}: not a picture")
     assert "2 would be restored, 1 would fail" in result.out
+
+
+def test_results_of_one_run_are_the_photos_of_the_next(cli, recipe, picture, tmp_path):
+    """What lies beside them is none, and that is said."""
+    picture("a.png", 12, 12)
+    picture("b.png", 12, 12)
+    assert cli("run", recipe(), tmp_path / "in", "-o", tmp_path / "once").code == 0
+    done = cli("run", recipe(), tmp_path / "once", "-o", tmp_path / "twice")
+    assert done.code == 0
+    assert f"{tmp_path / 'once'}: passed over, as beside earlier results: 4" in done.err
+    names = {path.name for path in (tmp_path / "twice").glob("*.png")}
+    assert {name for name in names if name.count(".") == 1} == {"a.png", "b.png"}
+    with Image.open(tmp_path / "twice" / "a.png") as found:
+        assert found.size == (16 * 12, 16 * 12)
+
+
+def test_the_same_numbers_in_another_kind_are_another_photo(cli, recipe, tmp_path, report):
+    """Grey and colour, 8 bits and 16: the result is of that kind."""
+    grey = np.random.default_rng(0).integers(0, 256, (12, 12), np.uint8)
+    kinds = [grey, np.dstack([grey] * 3), grey.astype(np.uint16) * 257]
+    modes = []
+    for array in kinds:
+        Image.fromarray(array).save(tmp_path / "a.png")
+        assert cli("run", recipe(), tmp_path / "a.png", "-o", tmp_path / "out").code == 0
+        with Image.open(tmp_path / "out" / "a.png") as found:
+            modes.append(found.mode)
+    assert modes == ["L", "RGB", "I;16"]
+
+
+def test_nan_is_no_number(refused, recipe, picture, tmp_path):
+    for option in ("--denoise", "--scale"):
+        said = refused("run", recipe(), picture("a.png"), "-o", tmp_path / "out", option, "nan")
+        assert option in said

@@ -9,7 +9,7 @@ import torch
 from drawn_shapes import shapes
 from invdiff import Pipeline, SamplerSettings
 from invdiff.blur import blur
-from invdiff.errors import RecipeError
+from invdiff.errors import ImageError, RecipeError
 from invdiff.fit import MisfitError
 from invdiff.guidance import Problem
 from invdiff.metrics.kernel import mnc
@@ -81,6 +81,14 @@ def test_a_kernel_from_coarse_to_fine_is_taken_where_the_prior_is_wrong():
 
 def test_without_floors_the_prior_is_trusted():
     assert torch.equal(begun(point(), floors=[])[0], point())
+
+
+def test_a_photo_smaller_than_the_kernel_is_one_line():
+    small = Motion(MotionSettings(kernel_size=SIZE, padding="valid"))
+    photo = torch.rand(3, 9, 30)
+    pipe = Pipeline(small, ToyPrior(small), [search()], SamplerSettings(steps=1), device="cpu")
+    with pytest.raises(ImageError, match="30x9 pixels are too few to find a kernel of 15x15 in"):
+        pipe.restore(photo)
 
 
 def test_a_prior_without_a_kernel_needs_a_search():
