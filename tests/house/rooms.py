@@ -64,7 +64,7 @@ ROOMS = {
             "settings",
         },
     ),
-    "recipe": ("YAML to validated settings", {"components", "errors", "sampler", "settings", "training"}),
+    "recipe": ("YAML to validated settings", {"components", "errors", "io", "sampler", "settings", "training"}),
     "assembly": (
         "from a recipe to a pipeline, a trainer, a cost",
         {
