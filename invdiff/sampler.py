@@ -180,9 +180,12 @@ def step(
                 ahead = ahead + prior.spec.schedule.lookahead(earlier.t, t, t_next) * (now.x0 - earlier.x0)
             clean = prior.from_unit(ahead)
             if clean.shape != predicted.shape:  # in the padding it stays as predicted
-                inside, clean = clean, predicted.clone()
-                problem.crop(clean).copy_(inside)
+                padded = predicted.clone()
+                problem.crop(padded).copy_(clean)
+                clean = padded
+                del padded
             x_next = prior.spec.schedule.transition(x, clean, t, t_next, eta, noise, fraction)
+        del predicted, ahead, clean
         for guide in problem.guidance:
             x_next = guide.correct(now, x_next)
     theta = None if now.theta is None else now.theta.detach()

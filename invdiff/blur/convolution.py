@@ -20,8 +20,8 @@ from torch import Tensor
 from ..errors import ImageError
 
 _LARGE = 2**23
-"""Pixels from which on the channels of an image are transformed one after another: all at once take four times the
-image's memory. Not where gradients are tracked, which keep all of it."""
+"""Pixels of an image whose transforms, all channels at once, take too much memory: four times the image's. Where
+gradients are tracked, all of it is kept anyway."""
 
 Border = Literal["reflect", "replicate", "circular"]
 Padding = Literal[Border, "valid"]
@@ -69,6 +69,12 @@ def pad_border_adjoint(x: Tensor, pad: int, padding: Border) -> Tensor:
     return x
 
 
+def is_large(x: Tensor, kernel: Tensor) -> bool:
+    """Whether the channels of an image are better blurred one after another."""
+    tracked = torch.is_grad_enabled() and (x.requires_grad or kernel.requires_grad)
+    return x.shape[-2] * x.shape[-1] > _LARGE and x.shape[1] > 1 and not tracked
+
+
 class Blur:
     """Convolution with kernels ``(B, K, K)`` that are held, their transforms kept: for images again and again."""
 
@@ -79,8 +85,7 @@ class Blur:
     def apply(self, x: Tensor) -> Tensor:
         """Each image with its own kernel; the size stays, but for ``valid``. Differentiable in both."""
         height, width = x.shape[-2:]
-        tracked = torch.is_grad_enabled() and (x.requires_grad or self.kernel.requires_grad)
-        if height * width > _LARGE and x.shape[1] > 1 and not tracked:
+        if is_large(x, self.kernel):
             return torch.cat([self.apply(one) for one in x.split(1, 1)], dim=1)
         side = self.kernel.shape[-1]
         pad = self._reach(height, width)

@@ -14,6 +14,7 @@ from invdiff.blur import (
     blur_adjoint,
     downsample_bicubic,
     downsample_bicubic_adjoint,
+    is_large,
     resize_bicubic,
     upsample_bicubic,
 )
@@ -89,6 +90,8 @@ class BlindSR(Optical[BlindSRSettings]):
         return torch.stack(drawn).float()
 
     def optics(self, x: Tensor, theta: Tensor) -> Tensor:
+        if is_large(x, theta):  # what is blurred and not yet shrunk is as large as the picture
+            return torch.cat([self.optics(one, theta) for one in x.split(1, 1)], dim=1)
         blurred = blur(x, theta, self.settings.padding)
         if self.settings.downsample == "stride":
             return blurred[..., :: self.scale, :: self.scale]

@@ -43,14 +43,19 @@ class AsMeasured(Guidance[AsMeasuredSettings]):
         if step.t_next >= 0:
             return x_next
         degradation, (height, width) = step.degradation, step.x0.shape[-2:]
-        x = step.prior.to_unit(x_next[..., :height, :width]).clamp(0, 1)
+        x = step.prior.to_unit(x_next[..., :height, :width]).clamp_(0, 1)
         left = step.y - degradation.apply(x, step.parameters("estimated", "as_measured"))
-        x = x + degradation.lift(self._smoothed(left, degradation.wraps))
-        flat = self._flat(step).to(x)
-        x = torch.where(degradation.lift(flat) > 0.999, degradation.lift(step.y), x)
-        x_next = x_next.clone()
-        x_next[..., :height, :width] = step.prior.from_unit(x)
-        return x_next
+        x += degradation.lift(self._smoothed(left, degradation.wraps))
+        flat = self._flat(step)
+        if bool(flat.any()):
+            inside = degradation.lift(flat.to(x)) > 0.999
+            x = torch.where(inside, degradation.lift(step.y), x)
+        found = step.prior.from_unit(x)
+        if found.shape == x_next.shape:
+            return found
+        padded = x_next.clone()
+        padded[..., :height, :width] = found
+        return padded
 
     def _smoothed(self, y: Tensor, wraps: bool) -> Tensor:
         reach = math.ceil(3 * self.settings.smoothing)
