@@ -13,15 +13,18 @@ from torch import Tensor
 from invdiff.blur import blur, pad_border
 from invdiff.degradation import Degradation
 from invdiff.guidance import Guidance, Step
+from invdiff.metrics import noise_level
 from invdiff.settings import Float, Int, Settings
 
 _LEVEL = 0.001  # of the range: less than one of 255 levels
+_FAMILIAR = 0.01  # standard deviation of noise, and of what compression did, up to which nothing is smoothed further
+_WIDEST = 8  # times that
 
 
 class AsMeasuredSettings(Settings):
     smoothing: Annotated[Float, Field(gt=0)] = 3.0
     """Of what the result leaves of the photo so much is smoothed out before it is put back: the standard deviation of a
-    Gaussian, in pixels of the photo. What is coarser is measured well, whatever the noise."""
+    Gaussian, in pixels of the photo. What is coarser is measured well at a noise of 1 %; at more, in proportion."""
     around: Annotated[Int, Field(ge=0)] = 1
     """Where so many pixels of the photo on all sides are exactly the same, the result is, too."""
 
@@ -45,7 +48,7 @@ class AsMeasured(Guidance[AsMeasuredSettings]):
         degradation, (height, width) = step.degradation, step.x0.shape[-2:]
         x = step.prior.to_unit(x_next[..., :height, :width]).clamp_(0, 1)
         left = step.y - degradation.apply(x, step.parameters("estimated", "as_measured"))
-        x += degradation.lift(self._smoothed(left, degradation.wraps))
+        x += degradation.lift(torch.cat([self._smoothed(*each, step) for each in zip(left, step.y, strict=True)]))
         flat = self._flat(step)
         if bool(flat.any()):
             inside = degradation.lift(flat.to(x)) > 0.999
@@ -57,12 +60,15 @@ class AsMeasured(Guidance[AsMeasuredSettings]):
         padded[..., :height, :width] = found
         return padded
 
-    def _smoothed(self, y: Tensor, wraps: bool) -> Tensor:
-        reach = math.ceil(3 * self.settings.smoothing)
+    def _smoothed(self, left: Tensor, y: Tensor, step: Step) -> Tensor:
+        """What is left of one photo ``y``, both ``(3, h, w)``, with the noise smoothed out of it: ``(1, 3, h, w)``."""
+        noise = math.hypot(float(noise_level(y[None])), step.compression)
+        width = self.settings.smoothing * min(max(noise / _FAMILIAR, 1), _WIDEST)
+        reach = math.ceil(3 * width)
         line = torch.arange(-reach, reach + 1, dtype=y.dtype, device=y.device)
-        line = (-0.5 * (line / self.settings.smoothing).square()).exp()
+        line = (-0.5 * (line / width).square()).exp()
         kernel = line[:, None] * line / line.sum().square()
-        return blur(y, kernel.expand(len(y), -1, -1), "circular" if wraps else "replicate")
+        return blur(left[None], kernel[None], "circular" if step.degradation.wraps else "replicate")
 
     def _flat(self, step: Step) -> Tensor:
         """Where the photo is the same for ``around`` pixels on all sides; of a JPEG, whose blocks are flat where it has
