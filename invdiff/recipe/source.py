@@ -58,7 +58,7 @@ class Source:
         self.places: dict[Key, str] = {}
         self.overridden: dict[Key, Change] = {}
         if len(text) > _LONGEST:
-            raise RecipeError(f"{path}: larger than a recipe ever is ({len(text):,} characters, at most {_LONGEST:,})")
+            raise RecipeError(f"{path}: larger than a recipe ever is (at most {_LONGEST:,} characters)")
         try:
             node = yaml.compose(text, Loader=_Loader)
             bomb = _bomb_in(node)
