@@ -17,9 +17,11 @@ from ..pipeline import Pipeline
 _TRIAL = 128  # pixels: a side whose network takes a fraction of a second
 _CGROUP, _MACHINE = Path("/sys/fs/cgroup"), Path("/proc/meminfo")
 _GIB = 2**30
-_PICTURES, _OF_DRAWS = 8, 3
+_PICTURES, _OF_DRAWS, _OF_GRADIENTS = 8, 3, 11
 """Pictures of floats, of the result's size, that are there at a time at most: while the loop ends and the result is
-degraded again; and those more that a mean of several draws, or orientations, takes. Measured."""
+degraded again; and those more that a mean of several draws, or orientations, takes, and a gradient through the
+operator, which keeps its transforms. Measured."""
+_KEPT = 2**29  # bytes at most of freed blocks that are smaller than whole pictures (see cli.memory)
 # By pipeline, which nothing is kept of when it goes.
 _counted: WeakKeyDictionary[Pipeline, dict[int, Cost]] = WeakKeyDictionary()
 _tried: WeakKeyDictionary[Pipeline, float] = WeakKeyDictionary()
@@ -50,7 +52,9 @@ def estimate(pipeline: Pipeline, height: int, width: int, draws: int = 1) -> Est
     found = _cost(pipeline, math.isqrt(scale * height * scale * width))
     work = draws * found.image
     pictures = _PICTURES + (_OF_DRAWS if draws > 1 or pipeline.sampler.orientations > 1 else 0)
-    peak = max(found.peak_bytes, pictures * 3 * 4 * scale * height * scale * width)
+    pictures += _OF_GRADIENTS if any(guide.needs_gradient for guide in pipeline.guidance) else 0
+    each = 3 * 4 * scale * height * scale * width
+    peak = max(found.peak_bytes, pictures * each + min(4 * each, _KEPT))
     return Estimate(work, peak, work / _adds_a_second(pipeline))
 
 

@@ -113,17 +113,19 @@ def test_it_keeps_nobody_alive(recipe):
 
 
 @pytest.mark.slow
-def test_memory_is_what_is_said(recipe, cli, tmp_path):
+@pytest.mark.parametrize("change", [[], ["guidance=[]"]], ids=["with a gradient", "without"])
+def test_memory_is_what_is_said(recipe, tmp_path, change):
     """The most that a process has at a time of a result of 12 megapixels, beyond that of a small one."""
     taken = []
     for height, width in ((64, 64), (750, 1000)):
         pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / "a.png")
         command = [sys.executable, "-m", "invdiff", "run", recipe(), tmp_path / "a.png", "-o", tmp_path / "out"]
+        command += [part for one in change for part in ("--set", one)]
         process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE)
         process.stderr.read()
         _, status, used = os.wait4(process.pid, 0)
         assert status == 0
         taken.append(1024 * used.ru_maxrss)
-    said = estimate(invdiff.load(recipe()), 750, 1000).peak_bytes
+    said = estimate(invdiff.load(recipe(), overrides=change), 750, 1000).peak_bytes
     assert 0.6 * said < taken[1] - taken[0] < 1.2 * said
