@@ -210,6 +210,15 @@ class Known(Guidance[Settings]):
         return Estimate(step.x0, step.truth)
 
 
+def within(inside: Tensor, around: Tensor) -> Tensor:
+    """``around (B, 3, ., .)`` with another picture in its upper left, as padding holds one; or that one, if as large."""
+    if inside.shape == around.shape:
+        return inside
+    padded = around.clone()
+    padded[..., : inside.shape[-2], : inside.shape[-1]] = inside
+    return padded
+
+
 def without_adjoint(degradation: Degradation) -> str | None:
     """Why an operator has no adjoint to solve with; None where it has one."""
     if not degradation.linear:

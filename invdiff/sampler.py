@@ -11,7 +11,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from .guidance import Problem, Step
+from .guidance import Problem, Step, within
 from .orientation import ORIENTATIONS, shown, upright
 from .prior import PriorSpec
 from .schedule import Spacing
@@ -178,12 +178,7 @@ def step(
             ahead = now.x0
             if earlier is not None:
                 ahead = ahead + prior.spec.schedule.lookahead(earlier.t, t, t_next) * (now.x0 - earlier.x0)
-            clean = prior.from_unit(ahead)
-            if clean.shape != predicted.shape:  # in the padding it stays as predicted
-                padded = predicted.clone()
-                problem.crop(padded).copy_(clean)
-                clean = padded
-                del padded
+            clean = within(prior.from_unit(ahead), predicted)
             x_next = prior.spec.schedule.transition(x, clean, t, t_next, eta, noise, fraction)
         del predicted, ahead, clean
         for guide in problem.guidance:

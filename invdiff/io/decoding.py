@@ -148,7 +148,7 @@ def _deep_tiff(path: Path | IO[bytes], most: int | None) -> Photo | None:
             array = array if array.ndim == 3 else array[..., None]
             channels = 3 if colour else 1
             alphas = (tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA)
-            transparent = tuple(page.extrasamples[:1]) in {(kind,) for kind in alphas}
+            transparent = any(kind in alphas for kind in page.extrasamples[:1])
             array = array[..., : channels + transparent].copy()  # what else there is, infrared, say, is no part of it
             if inverted:
                 top = 1 if np.issubdtype(array.dtype, np.floating) else np.iinfo(array.dtype).max

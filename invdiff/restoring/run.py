@@ -374,8 +374,9 @@ class Run:
         if self.options.format != PNG:
             digest.update(repr(self.options.format).encode())
         photo = measurement.photo
-        digest.update(repr((photo.metadata, photo.jpeg, *(["grey"] if photo.grey else []))).encode())
-        digest.update(b"deep" if photo.deep else b"")
+        digest.update(repr((photo.metadata, photo.jpeg)).encode())
+        if photo.grey or photo.deep:
+            digest.update(f"grey {photo.grey}, deep {photo.deep}".encode())
         digest.update(str(self.options.lpips and self.options.lpips.network).encode())
         return digest.hexdigest()[:16]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from invdiff.blur import blur, pad_border
 from invdiff.degradation import Degradation
-from invdiff.guidance import Guidance, Step
+from invdiff.guidance import Guidance, Step, within
 from invdiff.metrics import noise_level
 from invdiff.settings import Float, Int, Settings
 
@@ -53,12 +53,7 @@ class AsMeasured(Guidance[AsMeasuredSettings]):
         if bool(flat.any()):
             inside = degradation.lift(flat.to(x)) > 0.999
             x = torch.where(inside, degradation.lift(step.y), x)
-        found = step.prior.from_unit(x)
-        if found.shape == x_next.shape:
-            return found
-        padded = x_next.clone()
-        padded[..., :height, :width] = found
-        return padded
+        return within(step.prior.from_unit(x), x_next)
 
     def _smoothed(self, left: Tensor, y: Tensor, step: Step) -> Tensor:
         """What is left of one photo ``y``, both ``(3, h, w)``, with the noise smoothed out of it: ``(1, 3, h, w)``."""
