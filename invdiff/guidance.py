@@ -211,7 +211,7 @@ class Known(Guidance[Settings]):
 
 
 def within(inside: Tensor, around: Tensor) -> Tensor:
-    """``around (B, 3, ., .)`` with another picture in its upper left, as padding holds one; or that one, if as large."""
+    """``around (B, 3, ., .)`` with another picture in its upper left, as padding holds one; or that one itself."""
     if inside.shape == around.shape:
         return inside
     padded = around.clone()
