@@ -22,7 +22,7 @@ State = Literal["waiting", "working", "done", "failed", "stopped"]
 
 
 @dataclass(frozen=True)
-class View:
+class PagePicture:
     """A picture as a page shows it: the bytes of a file, and which kind of file."""
 
     data: bytes
@@ -47,7 +47,7 @@ class Order:
     step: int = 0
     steps: int = 0
     progress: float = 0.0
-    views: dict[str, View] = field(default_factory=dict)
+    views: dict[str, PagePicture] = field(default_factory=dict)
     shown: int = 0
     """How many views of the result there were: a page asks again when it grows."""
     shrunk: str = ""
@@ -68,7 +68,7 @@ class Order:
     def stem(self) -> str:
         return Path(self.name).stem
 
-    def show(self, name: str, view: View) -> None:
+    def show(self, name: str, view: PagePicture) -> None:
         """Put a new view in the place of the one before."""
         self.views = {**self.views, name: view}
         self.shown += name == "after"
@@ -115,11 +115,11 @@ def harmless(name: str) -> str:
     return f"{stem}.{suffix}" if suffix else stem
 
 
-def view_of(photo: Photo, side: int, quality: int = 95) -> View:
+def view_of(photo: Photo, side: int, quality: int = 95) -> PagePicture:
     """A photo to look at, at most ``side`` pixels wide and high, in its own colours; PNG where it has an alpha."""
     picture = Image.fromarray(photo.to_array())
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer, kind = io.BytesIO(), "png" if photo.alpha is not None else "jpeg"
     more = {"quality": quality, "subsampling": 0} if kind == "jpeg" else {}
     picture.save(buffer, kind.upper(), icc_profile=photo.metadata.icc, **more)
-    return View(buffer.getvalue(), f"image/{kind}")
+    return PagePicture(buffer.getvalue(), f"image/{kind}")

@@ -32,7 +32,7 @@ _PAGE = {"": "text/html", "style.css": "text/css", "script.js": "text/javascript
 
 
 @dataclass(frozen=True)
-class Limits:
+class Intake:
     """What is taken in: bytes of a file, and pixels of the photo in it."""
 
     size: int = 64 * 2**20
@@ -42,7 +42,7 @@ class Limits:
 class Addresses:
     """What each address answers, over one desk."""
 
-    def __init__(self, desk: Desk, tasks: Mapping[str, Task], limits: Limits) -> None:
+    def __init__(self, desk: Desk, tasks: Mapping[str, Task], limits: Intake) -> None:
         self.desk, self.tasks, self.limits = desk, tasks, limits
         self._decoding = asyncio.Semaphore(1)  # of many photos at once there may be no memory
 
@@ -167,7 +167,7 @@ async def _gone(request: Request, error: Exception) -> Response:
 
 
 def application(
-    desk: Desk, tasks: Mapping[str, Task], told: Told, limits: Limits | None = None, everyone: bool = False
+    desk: Desk, tasks: Mapping[str, Task], told: Told, limits: Intake | None = None, everyone: bool = False
 ) -> Starlette:
     """The page over a desk, which is open as long as the application runs; ``told`` hears of its faults."""
 
@@ -187,7 +187,7 @@ def application(
             await run_in_threadpool(desk.close)
 
     return Starlette(
-        routes=Addresses(desk, tasks, limits or Limits()).routes(),
+        routes=Addresses(desk, tasks, limits or Intake()).routes(),
         middleware=[Middleware(Guard, everyone=everyone), Middleware(Faults, told=told)],
         exception_handlers={HTTPException: _in_a_line, FullError: _in_a_line, ClientDisconnect: _gone},
         lifespan=lifespan,

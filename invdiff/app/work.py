@@ -22,7 +22,7 @@ from ..restoring.jobs import Job
 from ..restoring.run import Run, RunOptions
 from ..sampler import StepRecord
 from ..tiling import tiles_told
-from .orders import Order, View, view_of
+from .orders import Order, PagePicture, view_of
 
 _PREVIEW, _WHOLE = 1024, 4096
 """Longest sides of what a page is shown: on the way, and at the end."""
@@ -63,7 +63,7 @@ def work_on(order: Order, device: str) -> None:
         shown = None if record.theta is None else operator.shown(record.theta[0].cpu(), size)
         if shown is not None:
             kernel = kernel_picture(shown, 210)
-            order.show("kernel", View(encode_png(kernel), "image/png"))
+            order.show("kernel", PagePicture(encode_png(kernel), "image/png"))
         order.step, order.progress = record.index + 1, (record.index + 1) / record.steps
 
     def on_tile(number: int, count: int) -> None:

@@ -54,7 +54,7 @@ def app(
     try:
         from ..app.desk import Desk
         from ..app.guard import is_loopback
-        from ..app.server import Limits, application, bound, server_of
+        from ..app.server import Intake, application, bound, server_of
         from ..app.tasks import tasks
     except ModuleNotFoundError as error:
         if str(error.name).partition(".")[0] not in ("starlette", "uvicorn"):
@@ -70,7 +70,7 @@ def app(
     for task in offered.values():  # a recipe that cannot be built is told now, not to whoever brings a photo
         task.pipeline(task.usual(), device)
     desk = Desk(device, None if keep is None else make_folder(keep))
-    served = application(desk, offered, say_error, Limits(max_mb * 2**20, max_pixels), everyone=let_others_in)
+    served = application(desk, offered, say_error, Intake(max_mb * 2**20, max_pixels), everyone=let_others_in)
     with bound(host, port) as listening:
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listening.getsockname()[1]}/"

@@ -26,7 +26,7 @@ _PATIENCE = 10  # seconds that a scheduler has to answer
 
 
 @dataclass(frozen=True)
-class Order:
+class Errand:
     """What a worker makes its own run of: the recipe, changes to it, and the options but for LPIPS, which it reads.
 
     Paths must lead to the same files everywhere. ``number`` tells one call of the command from the next, in workers
@@ -48,11 +48,11 @@ class Order:
         return hash(self.number)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Order) and other.number == self.number
+        return isinstance(other, Errand) and other.number == self.number
 
 
 @contextmanager
-def spread_by_dask(order: Order, scheduler: str | None) -> Iterator[Spread]:
+def spread_by_dask(errand: Errand, scheduler: str | None) -> Iterator[Spread]:
     """A way to restore jobs on the cluster with that scheduler, or on processes of this machine, one for each core.
 
     A worker that dies costs its picture another try, which Dask sees to; a picture over which four have died fails.
@@ -65,7 +65,7 @@ def spread_by_dask(order: Order, scheduler: str | None) -> Iterator[Spread]:
     with ExitStack() as opened:
         place = scheduler
         if scheduler is None:
-            processes = 1 if order.device == "cuda" else allowed_cpus()
+            processes = 1 if errand.device == "cuda" else allowed_cpus()
             with _unheard_by_children():
                 place = opened.enter_context(
                     LocalCluster(
@@ -76,7 +76,7 @@ def spread_by_dask(order: Order, scheduler: str | None) -> Iterator[Spread]:
             client = opened.enter_context(Client(place, timeout=_PATIENCE))
         except (OSError, ValueError) as error:
             raise InvdiffError(f"--scheduler {scheduler}: {reason(error)}") from None
-        yield lambda jobs: _restored(client, order, jobs)
+        yield lambda jobs: _restored(client, errand, jobs)
 
 
 @contextmanager
@@ -92,10 +92,10 @@ def _unheard_by_children() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _restored(client: Any, order: Order, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
+def _restored(client: Any, errand: Errand, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome]]:
     from distributed import as_completed
 
-    told = client.scatter(order, broadcast=True, hash=False)
+    told = client.scatter(errand, broadcast=True, hash=False)
     futures = {client.submit(restore_one, told, _anywhere(job), pure=False): job for job in jobs}
     for future in as_completed(futures):
         error, job = future.exception(), futures[future]
@@ -112,14 +112,15 @@ def _anywhere(job: Job) -> Job:
     return replace(job, path=path, reference=reference)
 
 
-def restore_one(order: Order, job: Job) -> Outcome:
+def restore_one(errand: Errand, job: Job) -> Outcome:
     """What a worker does."""
-    return _run_of(order).one(job)
+    return _run_of(errand).one(job)
 
 
 @lru_cache(maxsize=1)
-def _run_of(order: Order) -> Run:
+def _run_of(errand: Errand) -> Run:
     deterministic()
-    pipeline = assemble(read(order.recipe, order.overrides, order.seed, order.pace), order.device, choose=order.choose)
-    options = order.options if order.lpips is None else replace(order.options, lpips=LPIPS(order.lpips))
-    return Run(pipeline, [], order.folder, options, recipe=order.recipe)
+    recipe = read(errand.recipe, errand.overrides, errand.seed, errand.pace)
+    pipeline = assemble(recipe, errand.device, choose=errand.choose)
+    options = errand.options if errand.lpips is None else replace(errand.options, lpips=LPIPS(errand.lpips))
+    return Run(pipeline, [], errand.folder, options, recipe=errand.recipe)

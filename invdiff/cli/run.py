@@ -100,8 +100,8 @@ def run(
     from ..assembly import assemble, read
     from ..io.atomic import alone_in
     from ..metrics.lpips import LPIPS
+    from ..restoring.destination import destination_of
     from ..restoring.jobs import job_of_sample, jobs_of, with_references
-    from ..restoring.output import output_of
     from ..restoring.run import Run, RunOptions
     from ..restoring.smaller import Smaller
     from .display import RunDisplay
@@ -114,7 +114,7 @@ def run(
         raise InvdiffError("--samples draws in a way of its own, which was measured: leave --fast and --best out")
     pace: Pace | None = "fast" if fast else "best" if best else None
     found = read(recipe, common.overrides, common.seed, pace)
-    result = output_of(output if output is not None else Path("runs") / found.name, kind, quality)
+    result = destination_of(output if output is not None else Path("runs") / found.name, kind, quality)
     named = [*inputs, *photos]
     if not named and found.input.sample is None:
         raise InvdiffError(f"{found.path}: the recipe has no input.sample; name pictures to restore")
@@ -157,11 +157,11 @@ def run(
     _say(work.notes)
     elsewhere: AbstractContextManager[Spread | None] = nullcontext()
     if engine == "dask":
-        from .cluster import Order, spread_by_dask
+        from .cluster import Errand, spread_by_dask
 
         told = (common.overrides, common.seed, pace, common.device, not synthesize)
-        order = Order(str(found.path.resolve()), *told, result.folder.resolve(), replace(options, lpips=None), lpips)
-        elsewhere = spread_by_dask(order, scheduler)
+        errand = Errand(str(found.path.resolve()), *told, result.folder.resolve(), replace(options, lpips=None), lpips)
+        elsewhere = spread_by_dask(errand, scheduler)
     elif scheduler is not None:
         raise InvdiffError("--scheduler goes with --engine dask")
     display = RunDisplay(work, quiet=common.quiet, as_json=common.as_json)

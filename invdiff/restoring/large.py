@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..pipeline import Pipeline
 from ..tiling import tiles_told
-from .estimate import estimate, free_memory
+from .forecast import forecast, free_memory
 from .kept_tiles import tiles_kept
 from .progress import JobProgress
 
@@ -36,7 +36,7 @@ def watched(
     with ExitStack() as stack:
         if height * width >= _LARGE:
             # Before anything is kept: it asks the prior, too, of pictures that are none.
-            takes = None if progress is None else estimate(pipeline, *photo, draws)
+            takes = None if progress is None else forecast(pipeline, *photo, draws)
             goes_on = False
             if place is not None:
                 size = _BYTES * height * width * draws * pipeline.evaluations

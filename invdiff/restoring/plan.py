@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..errors import explained
-from .estimate import estimate
+from .forecast import forecast
 from .run import Run
 
 
@@ -46,7 +46,7 @@ def plans(run: Run) -> Iterator[Plan]:
             height, width = ready.measurement.photo.pixels.shape[-2:]
             pipeline, draws = ready.pipeline, run.options.samples
             scale, steps = pipeline.degradation.scale, draws * pipeline.sampler.steps_in_all
-            takes = estimate(pipeline, height, width, draws)
+            takes = forecast(pipeline, height, width, draws)
             yield Plan(
                 job.stem,
                 job.input,

@@ -20,7 +20,7 @@ pytest.importorskip("uvicorn", reason="the extra 'app' is not installed")
 from invdiff.app import desk as desk_room
 from invdiff.app.guard import is_loopback
 from invdiff.app.orders import harmless
-from invdiff.app.server import Limits
+from invdiff.app.server import Intake
 from invdiff.app.tasks import tasks
 from invdiff.metrics.catalogue import RESIDUAL
 
@@ -255,7 +255,7 @@ NO_PHOTOS = [
 
 def test_what_is_no_photo_is_a_line(serve):
     """Which names no path, and nothing is left of it."""
-    page = serve(limits=Limits(2000, 400))
+    page = serve(limits=Intake(2000, 400))
     for data, name, error in NO_PHOTOS:
         answer = page.bring(data, name=name)
         assert answer.status == 422, name
@@ -265,7 +265,7 @@ def test_what_is_no_photo_is_a_line(serve):
 
 
 def test_no_byte_more_than_the_limit(serve):
-    page = serve(limits=Limits(2000, 400))
+    page = serve(limits=Intake(2000, 400))
     for body in (bytes(2001), iter([bytes(1500), bytes(1500)])):  # with its length told, and in pieces without
         answer = page.bring(body)
         assert answer.status == 413
@@ -297,7 +297,7 @@ def test_what_cannot_be_asked_for(serve):
 
 
 def test_a_large_photo_is_made_smaller_when_asked(serve):
-    page = serve(limits=Limits(pixels=400))
+    page = serve(limits=Intake(pixels=400))
     data = png(30, 60, dpi=(100, 100))
     assert page.bring(data).json["smaller"] is True
     order = page.order(data, task="shake", more="&smaller=yes")

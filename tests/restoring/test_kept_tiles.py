@@ -11,7 +11,7 @@ import torch
 import invdiff
 from invdiff.restoring import kept_tiles, large
 from invdiff.restoring import run as running
-from invdiff.restoring.estimate import Estimate
+from invdiff.restoring.forecast import Forecast
 from invdiff.restoring.jobs import Job
 from invdiff.restoring.kept_tiles import tiles_kept
 from invdiff.restoring.run import Run, RunOptions
@@ -27,7 +27,7 @@ class Stopped(BaseException):
 @pytest.fixture
 def all_large(monkeypatch):
     monkeypatch.setattr(large, "_LARGE", 1)
-    monkeypatch.setattr(large, "estimate", lambda *given: Estimate(1, 1, 1.0))  # which asks the prior for long
+    monkeypatch.setattr(large, "forecast", lambda *given: Forecast(1, 1, 1.0))  # which asks the prior for long
 
 
 def restored(recipe, picture, folder, changes=(), stop=None, force=False):

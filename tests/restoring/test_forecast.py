@@ -15,9 +15,9 @@ from PIL import Image
 
 import invdiff
 from invdiff.assembly import recipe_cost
-from invdiff.restoring import estimate as estimates
+from invdiff.restoring import forecast as forecasts
 from invdiff.restoring import large
-from invdiff.restoring.estimate import Estimate, estimate, free_memory
+from invdiff.restoring.forecast import Forecast, forecast, free_memory
 
 GIB = 2**30
 
@@ -46,7 +46,7 @@ def test_what_does_not_fit_gets_advice(recipe, cli, picture, tmp_path, monkeypat
 
 @pytest.mark.parametrize(("free", "said"), [(None, False), (3 * GIB, False), (GIB, True)])
 def test_advice(free, said):
-    assert bool(Estimate(1, 2 * GIB, 3.0).advice(free)) == said
+    assert bool(Forecast(1, 2 * GIB, 3.0).advice(free)) == said
 
 
 @pytest.mark.parametrize(
@@ -61,13 +61,13 @@ def test_advice(free, said):
     ],
 )
 def test_times_as_people_say_them(seconds, words):
-    assert str(Estimate(1, GIB, seconds)) == f"about {words} here, about 1.00 GiB of memory"
+    assert str(Forecast(1, GIB, seconds)) == f"about {words} here, about 1.00 GiB of memory"
 
 
 def test_it_is_counted_and_timed(recipe):
     """Twice the draws take twice as long; four times the pixels at least three times; the network's work is info's."""
     pipe = invdiff.load(recipe())
-    one, two, large = estimate(pipe, 16, 16), estimate(pipe, 16, 16, 2), estimate(pipe, 32, 32)
+    one, two, large = forecast(pipe, 16, 16), forecast(pipe, 16, 16, 2), forecast(pipe, 32, 32)
     assert two.seconds == pytest.approx(2 * one.seconds)
     assert two.peak_bytes >= one.peak_bytes
     assert large.seconds > 3 * one.seconds > 0
@@ -85,8 +85,8 @@ def test_the_plan_has_it_too(recipe, cli, picture, tmp_path):
 def test_free_memory(tmp_path, monkeypatch):
     """What the kernel says, or less where a container may have less; nothing where nobody says anything."""
     meminfo = tmp_path / "meminfo"
-    monkeypatch.setattr(estimates, "_MACHINE", meminfo)
-    monkeypatch.setattr(estimates, "_CGROUP", tmp_path)
+    monkeypatch.setattr(forecasts, "_MACHINE", meminfo)
+    monkeypatch.setattr(forecasts, "_CGROUP", tmp_path)
     assert free_memory() is None
     meminfo.write_text("MemTotal:  100 kB\nMemAvailable:   50 kB\n")
     assert free_memory() == 50 * 1024
@@ -105,7 +105,7 @@ def test_it_keeps_nobody_alive(recipe):
     pipes = [invdiff.load(recipe()) for _ in range(2)]
     alive = weakref.WeakSet(pipes)
     for pipe in pipes:
-        estimate(pipe, 16, 16)
+        forecast(pipe, 16, 16)
     del pipe
     pipes.clear()
     gc.collect()
@@ -127,5 +127,5 @@ def test_memory_is_what_is_said(recipe, tmp_path, change):
         _, status, used = os.wait4(process.pid, 0)
         assert status == 0
         taken.append(1024 * used.ru_maxrss)
-    said = estimate(invdiff.load(recipe(), overrides=change), 750, 1000).peak_bytes
+    said = forecast(invdiff.load(recipe(), overrides=change), 750, 1000).peak_bytes
     assert 0.6 * said < taken[1] - taken[0] < 1.2 * said

@@ -28,7 +28,7 @@ _tried: WeakKeyDictionary[Pipeline, float] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Forecast:
     """Of all draws of one picture. ``peak_bytes`` is what the network takes, or the pictures around it where that is
     more; not the process itself, which is there by then."""
 
@@ -46,7 +46,7 @@ class Estimate:
         return f"{free / _GIB:.1f} GiB are free: it may not fit; --halve restores a copy of half the size"
 
 
-def estimate(pipeline: Pipeline, height: int, width: int, draws: int = 1) -> Estimate:
+def forecast(pipeline: Pipeline, height: int, width: int, draws: int = 1) -> Forecast:
     """Of a photo of so many pixels: counted for a square with as many, in the time that this machine takes now."""
     scale = pipeline.degradation.scale
     found = _cost(pipeline, math.isqrt(scale * height * scale * width))
@@ -55,7 +55,7 @@ def estimate(pipeline: Pipeline, height: int, width: int, draws: int = 1) -> Est
     pictures += _OF_GRADIENTS if any(guide.needs_gradient for guide in pipeline.guidance) else 0
     each = 3 * 4 * scale * height * scale * width
     peak = max(found.peak_bytes, pictures * each + min(4 * each, _KEPT))
-    return Estimate(work, peak, work / _adds_a_second(pipeline))
+    return Forecast(work, peak, work / _adds_a_second(pipeline))
 
 
 def _cost(pipeline: Pipeline, side: int) -> Cost:

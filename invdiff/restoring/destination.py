@@ -13,7 +13,7 @@ from .jobs import Job
 
 
 @dataclass(frozen=True)
-class Output:
+class Destination:
     """The folder of all results and of the report; where a file was named, ``stem`` is its name without the suffix."""
 
     folder: Path
@@ -30,7 +30,7 @@ class Output:
         return [replace(job, stem=self.stem) for job in jobs]
 
 
-def output_of(place: Path, kind: str | None = None, quality: int | None = None) -> Output:
+def destination_of(place: Path, kind: str | None = None, quality: int | None = None) -> Destination:
     """What ``-o``, ``--format`` and ``--quality`` ask for; raises :class:`InvdiffError` where they do not agree.
 
     A place that has the name of a picture and is no folder is a file, and its suffix says the kind.
@@ -44,4 +44,4 @@ def output_of(place: Path, kind: str | None = None, quality: int | None = None) 
         raise InvdiffError(f"--format {kind}: {place} is named as another; leave the option out, or name a folder")
     if form.lossless and quality is not None:
         raise InvdiffError(f"--quality {quality}: goes with jpg and webp; {form.kind} keeps every bit")
-    return Output(place.parent, form, place.stem) if file else Output(place, form)
+    return Destination(place.parent, form, place.stem) if file else Destination(place, form)
