@@ -12,6 +12,7 @@ def register_guidances(register: Register) -> None:
     from .kernel_update import KernelUpdate
     from .mistaken import Mistaken
     from .proximal import Proximal
+    from .still import Still
 
     register(
         "as_measured",
@@ -52,4 +53,9 @@ def register_guidances(register: Register) -> None:
         Proximal,
         summary="data step: the image between the prior's estimate and the measurement",
         reference="Zhu et al., DiffPIR (2023), Eq. 13; Song et al., PiGDM (2023)",
+    )
+    register(
+        "still",
+        Still,
+        summary="a kernel that is nearly a point is taken for one: the photo was hardly shaken",
     )

@@ -20,8 +20,9 @@ from invdiff.settings import Float, Int, in_order, odd
 from .hand import Hand, hand_kernel
 from .trajectory import motion_kernel
 
-_STILL = 2.5
-"""Pixels: a shake of that length is none that anybody sees."""
+_STILL = 0.37
+"""A kernel's largest value that next to no shake of three pixels and more has. Of photos that were not shaken at all
+kernels are found that mostly keep more, and those photos come out worse than they went in."""
 Intensity = Annotated[Float, Field(ge=0, le=1)]
 
 
@@ -118,9 +119,9 @@ class Motion(Optical[MotionSettings]):
         return BlurOf(x.detach(), self.settings.kernel_size, self.settings.padding, margin)
 
     def described(self, theta: Tensor) -> str:
+        if float(theta.max()) >= _STILL:
+            return "hardly any shake: the photo itself may be nearer to the truth"
         spread = Spread.of(theta)
-        if spread.length < _STILL:
-            return "hardly any shake"
         way = "in no one direction" if spread.round else f"mostly {spread.direction}"
         return f"a shake about {spread.length:.0f} pixels long, {way}"
 
