@@ -2,8 +2,8 @@
 
     python benchmarks/hardly_shaken.py photos/ deblur_ffhq
 
-Every ``--every``-th photo of the folder that is large enough, its centre, as it is and moved in a straight line of some
-lengths, in a direction drawn by seed; noise of 1 %. Restored with the recipe as it is, and without its guidance
+A corner of every ``--every``-th photo of the folder, if it is large enough, as it is and moved in a straight line of
+some lengths, in a direction drawn by seed; noise of 1 %. Restored with the recipe as it is, and without its guidance
 ``still``. PSNR-RGB in dB after the best shift, means; how many come out worse than they went in, and of how many the
 report says that they were hardly shaken. A Markdown table.
 """

@@ -10,6 +10,7 @@ from torch import Tensor
 
 _TAIL = 0.01
 """Of a kernel's mass at either end, and of its largest value: what an estimate leaves there is no blur."""
+_NEAR = 4  # pixels: what lies further off is a trail that leads away
 _AT_HALF_HEIGHT = 2 * math.sqrt(2 * math.log(2))
 
 
@@ -19,17 +20,19 @@ class Spread:
 
     ``length`` is from end to end of its mass along the axis, which lies at ``angle`` degrees (0 horizontal, counted
     towards the top, from -90 to 90); ``long`` and ``short`` are the full widths at half height of the Gaussian with
-    its moments.
+    its moments. ``peak`` is the largest part of its mass in one pixel.
     """
 
     length: float
     angle: float
     long: float
     short: float
+    peak: float
 
     @classmethod
     def of(cls, kernel: Tensor) -> Spread:
         k = kernel.detach().double().cpu()
+        peak = float(k.max() / k.sum().clamp_min(1e-12))
         k = torch.where(k < _TAIL * k.max(), 0.0, k)
         k = k / k.sum().clamp_min(1e-12)
         line = torch.arange(k.shape[-1], dtype=torch.float64)
@@ -46,7 +49,11 @@ class Spread:
         mass = k.flatten()[order].cumsum(0)
         first, last = (min(int((mass < share).sum()), len(mass) - 1) for share in (_TAIL, 1 - _TAIL))
         length = float(places[last] - places[first]) + 1
-        return cls(length, angle, long, short)
+        return cls(length, angle, long, short, peak)
+
+    def is_point(self, peak: float) -> bool:
+        """Whether it is nearly a point: so much of its mass lies in one pixel, and the rest near it."""
+        return self.peak >= peak and self.long < _NEAR
 
     @property
     def round(self) -> bool:

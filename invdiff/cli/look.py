@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import click
 
+from ..errors import InvdiffError
 from . import completion
 from .main import WORD, debug_option, json_option, main, recipe_argument, say_json, set_option
 
@@ -76,6 +77,8 @@ def recipes(context: click.Context, as_json: bool) -> None:
             return
         for name, path in bundled().items():
             click.echo(f"{name:<26} {about(path)}")
+    elif as_json:
+        raise InvdiffError("--json is for the list: leave it out, a recipe is YAML")
 
 
 @recipes.command()

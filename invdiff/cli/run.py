@@ -131,6 +131,8 @@ def run(
         raise InvdiffError("--scale and --size say the same thing: give one of them")
     if synthesize and halve:
         raise InvdiffError("--halve goes with photos as they are, --synthesize with clean ones: give one of them")
+    if engine == "dask" and preview:
+        raise InvdiffError("--preview shows what one process does: leave it out, or --engine dask")
     if reference is not None:
         jobs = with_references(jobs, reference, pipeline.degradation.scale, recursive=recursive)
         _say(f"no reference for {job.stem}" for job in jobs if job.reference is None)

@@ -34,6 +34,10 @@ class Smaller:
             return f"x{self.times:g}"
         return f"{self.width or ''}x{self.height}" if self.height else str(self.width)
 
+    @property
+    def _option(self) -> str:
+        return f"--size {self}" if self.times is None else f"--scale {self.times:g}"
+
     def of(self, photo: tuple[int, int], result: tuple[int, int]) -> tuple[int, int]:
         """The sides ``(height, width)`` of a photo's ``result`` in that size; raises :class:`InvdiffError` where it is
         larger than that."""
@@ -44,5 +48,5 @@ class Smaller:
             factor = min(wanted / side for wanted, side in ((self.height, rows), (self.width, cols)) if wanted)
             height, width = (max(1, round(factor * side)) for side in result)
         if height > rows or width > cols:
-            raise InvdiffError(f"{self}: would be {width}x{height}, and the result has {cols}x{rows} pixels")
+            raise InvdiffError(f"{self._option}: would be {width}x{height}, and the result has {cols}x{rows} pixels")
         return height, width

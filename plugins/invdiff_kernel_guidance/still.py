@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
+from invdiff.blur.spread import Spread
 from invdiff.degradation import Degradation
 from invdiff.errors import RecipeError
 from invdiff.guidance import Estimate, Guidance, Step
@@ -17,7 +18,7 @@ from .kernels import with_better_kernels
 
 class StillSettings(Settings):
     peak: Annotated[Float, Field(gt=0, le=1)] = 0.5
-    """A kernel whose largest value is that large is nearly a point: half of the light has not moved."""
+    """A kernel with so much of its light in one pixel, and the rest near it, is nearly a point."""
 
 
 class Still(Guidance[StillSettings]):
@@ -40,4 +41,5 @@ class Still(Guidance[StillSettings]):
         return with_better_kernels(step, self._better, None)
 
     def _better(self, y: Tensor, x: Tensor, kernel: Tensor, degradation: Degradation) -> Tensor:
-        return degradation.parameters.neutral(kernel) if float(kernel.max()) >= self.settings.peak else kernel
+        point = Spread.of(kernel[0]).is_point(self.settings.peak)
+        return degradation.parameters.neutral(kernel) if point else kernel

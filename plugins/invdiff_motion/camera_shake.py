@@ -15,7 +15,7 @@ from invdiff.degradation import Bound, KernelSpace, Optical, OpticalSettings, Pa
 from invdiff.settings import Float, Int, in_order, odd
 
 from .hand import Hand, Span, hand_poses
-from .operator import Motion, MotionSettings
+from .operator import Motion, MotionSettings, shake_in_words
 from .poses import Place, kernels_at, poses_of
 
 _VIEWS = (3, 3)
@@ -143,8 +143,9 @@ class CameraShake(Optical[CameraShakeSettings]):
         return torch.cat(torch.cat(kernels.unbind(0), -2).unbind(0), -1)
 
     def described(self, theta: Tensor) -> str:
-        middle = self._still.described(theta.sum(0))
-        return middle if _only_shaken(theta[None]) else f"{middle}, and the camera turned as well"
+        if _only_shaken(theta[None]):
+            return self._still.described(theta.sum(0))
+        return f"in the middle {shake_in_words(theta.sum(0))}, and the camera turned as well"
 
     def lift(self, y: Tensor) -> Tensor:
         return self._still.lift(y)

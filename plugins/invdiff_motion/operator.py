@@ -21,8 +21,8 @@ from .hand import Hand, hand_kernel
 from .trajectory import motion_kernel
 
 _STILL = 0.37
-"""A kernel's largest value that next to no shake of three pixels and more has. Of photos that were not shaken at all
-kernels are found that mostly keep more, and those photos come out worse than they went in."""
+"""The part of a kernel in one pixel that few shakes of three pixels and more have. Of photos that were not shaken at
+all kernels are found that mostly keep more, and those photos come out worse than they went in."""
 Intensity = Annotated[Float, Field(ge=0, le=1)]
 
 
@@ -119,11 +119,8 @@ class Motion(Optical[MotionSettings]):
         return BlurOf(x.detach(), self.settings.kernel_size, self.settings.padding, margin)
 
     def described(self, theta: Tensor) -> str:
-        if float(theta.max()) >= _STILL:
-            return "hardly any shake: the photo itself may be nearer to the truth"
-        spread = Spread.of(theta)
-        way = "in no one direction" if spread.round else f"mostly {spread.direction}"
-        return f"a shake about {spread.length:.0f} pixels long, {way}"
+        still = Spread.of(theta).is_point(_STILL)
+        return shake_in_words(theta) + (": the photo itself may be nearer to the truth" if still else "")
 
     def lift(self, y: Tensor) -> Tensor:
         """The measurement itself; for ``valid`` with its border repeated out to where the scene reaches."""
@@ -132,3 +129,12 @@ class Motion(Optical[MotionSettings]):
     def frame(self, x: Tensor) -> Tensor:
         margin = self.margin
         return x[..., margin : x.shape[-2] - margin, margin : x.shape[-1] - margin]
+
+
+def shake_in_words(kernel: Tensor) -> str:
+    """How long a shake is, and which way it goes."""
+    spread = Spread.of(kernel)
+    if spread.is_point(_STILL):
+        return "hardly any shake"
+    way = "in no one direction" if spread.round else f"mostly {spread.direction}"
+    return f"a shake about {spread.length:.0f} pixels long, {way}"

@@ -49,6 +49,8 @@ def read_code(file: Path) -> Tensor:
     try:
         with file.expanduser().open("rb") as stream:
             matrix = torch.from_numpy(loadmat(stream)["P"]).float()
+    except OSError as error:
+        raise WeightsError(f"{file}: {error.strerror or error}") from None
     except Exception as error:  # a damaged file makes the reader raise almost anything
         why = "holds no P" if isinstance(error, KeyError) else one_line(error)[:160]
         raise WeightsError(f"{file}: not SRMD's matrix of kernels ({why})") from None

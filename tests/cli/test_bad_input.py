@@ -66,6 +66,11 @@ REFUSED = {
     "missing reference": ("run {recipe} -o {out} -i {photo} --reference {none}", "{none}: no such file or folder"),
     "empty reference": ("run {recipe} -o {out} -i {photo} --reference {empty}", "{empty}: no pictures"),
     "reference and synthesize": ("run {recipe} -o {out} -i {photo} --reference {photos} --synthesize", "--reference"),
+    "preview of several": (
+        "run {recipe} -o {out} --engine dask --preview",
+        "--preview shows what one process",
+    ),
+    "a recipe as JSON": ("recipes --json show blindsr_x4", "--json is for the list"),
     "missing LPIPS": ("run {recipe} -o {out} --lpips {none}", "{none}"),
     "negative seed": ("run {recipe} -o {out} --seed -1", "--seed"),
     "unknown device": ("run {recipe} -o {out} --device gpu", "gpu"),

@@ -80,7 +80,7 @@ def test_a_size_that_cannot_be_had(recipe, cli, refused, picture, tmp_path):
         assert line == f"--size {size}: is a width, a height, or both to fit into: 1920, x1080, 1920x1080"
     result = cli("run", path, photo, "-o", tmp_path / "out", "--size", "65")
     assert result.code == 1
-    assert f"failed: {photo}: 65: would be 65x65, and the result has 64x64 pixels\n" in result.err
+    assert f"failed: {photo}: --size 65: would be 65x65, and the result has 64x64 pixels\n" in result.err
     assert not (tmp_path / "out" / "a.png").exists()
     line = refused("run", path, photo, "-o", tmp_path / "out", "--size", "60", "--scale", 1)
     assert line == "--scale and --size say the same thing: give one of them"

@@ -20,18 +20,21 @@ from invdiff_kernel_guidance.still import Still, StillSettings
 from invdiff_motion.camera_shake import CameraShake, CameraShakeSettings
 from invdiff_motion.operator import Motion, MotionSettings
 
-SIDE = 9
+SIDE, MIDDLE = 15, 7
 
 
 def with_peak(peak):
     """A kernel of a straight movement, of unit sum, with that value in its middle."""
     kernel = torch.zeros(SIDE, SIDE)
-    kernel[4, 2:7] = (1 - peak) / 4
-    kernel[4, 4] = peak
+    kernel[MIDDLE, MIDDLE - 2 : MIDDLE + 3] = (1 - peak) / 4
+    kernel[MIDDLE, MIDDLE] = peak
     return kernel
 
 
 POINT = with_peak(1.0)
+RESTED = torch.zeros(SIDE, SIDE)
+"""Most of the time at one place, and then away in a line."""
+RESTED[MIDDLE, MIDDLE], RESTED[MIDDLE, MIDDLE + 1 :] = 0.58, 0.06
 
 
 def refined(theta, operator=None, **settings):
@@ -50,10 +53,10 @@ def test_it_keeps_the_rules_of_guidances():
 
 @pytest.mark.parametrize(("peak", "said", "point"), [(0.49, {}, False), (0.51, {}, True), (0.49, {"peak": 0.4}, True)])
 def test_a_kernel_that_is_nearly_a_point_is_one(peak, said, point):
-    """Each of a batch by itself."""
-    thin = with_peak(0.25)
-    found = refined(torch.stack([thin, with_peak(peak)]), **said)
-    torch.testing.assert_close(found, torch.stack([thin, POINT if point else with_peak(peak)]))
+    """Each of a batch by itself, and not a hand that rested."""
+    others = [with_peak(0.25), RESTED]
+    found = refined(torch.stack([*others, with_peak(peak)]), **said)
+    torch.testing.assert_close(found, torch.stack([*others, POINT if point else with_peak(peak)]))
 
 
 @pytest.mark.parametrize(("share", "point"), [(0.4, False), (0.8, True)])

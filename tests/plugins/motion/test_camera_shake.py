@@ -198,6 +198,8 @@ def test_what_is_shown_is_every_views_kernel():
         row, col = divmod(place, 3)
         assert torch.equal(shown[15 * row : 15 * row + 15, 15 * col : 15 * col + 15], kernel)
     assert "turned" in operator.described(theta[0])
+    only_turned = operator.parameters.neutral(theta).sum(1, keepdim=True).expand_as(theta) / theta.shape[1]
+    assert operator.described(only_turned[0]) == "in the middle hardly any shake, and the camera turned as well"
     one = operator.from_kernels(kernels[:1, None], size)
     torch.testing.assert_close(operator.shown(one[0], size), kernels[0])
 

@@ -147,7 +147,7 @@ def test_bad_input(planted, matrix, tmp_path, monkeypatch, make):
             SRMD(SRMDSettings(kernel_code=str(code)))
         assert "\n" not in str(caught.value)
 
-    refused(WeightsError, "nowhere.mat: not SRMD's matrix of kernels .*No such file", tmp_path / "nowhere.mat")
+    refused(WeightsError, "nowhere.mat: No such file", tmp_path / "nowhere.mat")
     (tmp_path / "text.mat").write_text("P")
     refused(WeightsError, "text.mat: not SRMD's matrix of kernels", tmp_path / "text.mat")
     savemat(tmp_path / "other.mat", {"Q": np.eye(3)})
