@@ -101,9 +101,14 @@ def assemble(recipe: Recipe, device: str = "auto", *, choose: bool = True) -> Pi
 
 def _draws_of(recipe: Recipe) -> DrawsSettings:
     """How the recipe draws. What was measured of its draws holds for no others: changes that make others undo it."""
-    if recipe.pace is None and not any(key[0] in ("prior", "guidance", "sampler") for key in recipe.source.overridden):
+    changed = set(recipe.source.overridden)
+    if recipe.pace is None and not any(key[0] in ("prior", "guidance", "sampler") for key in changed):
         return recipe.draws
-    return recipe.draws.model_copy(update={"floor": 0.0, "factor": 1.0})
+    update: dict[str, float | None] = {"floor": 0.0, "factor": 1.0}
+    for name, said in (("steps", {"steps", "sigmas"}), ("temperature", {"temperature"})):
+        if ("draws", name) not in changed and changed & {("sampler",), *(("sampler", key) for key in said)}:
+            update[name] = None  # what is said of the sampler has the last word
+    return recipe.draws.model_copy(update=update)
 
 
 def _instead_of(recipe: Recipe, device: str) -> Instead | None:

@@ -134,8 +134,8 @@ class Step:
         ``argmin ||y - A x||^2 + ratio ||x - x0||^2``. Exactly for a blur with circular borders and a ratio above 0, for
         others by conjugate gradients, and however few ``iterations`` lower that sum. A constant to gradients.
 
-        Where ``believed``, zeros and ones as large as ``y``, is 0, the sum leaves a pixel of ``y`` out; then, too, by
-        conjugate gradients.
+        ``believed``, as large as ``y``, weighs the pixels of ``y`` in that sum: where it is 0, they are left out. Then,
+        too, by conjugate gradients.
         """
         bound = self.degradation.at(theta)
         rest = bound.adjoint(_part(self.y - bound.apply(self.x0), believed))

@@ -21,6 +21,7 @@ from .former_jpeg import former_jpeg
 from .jpeg import Jpeg
 
 _ORIENTATION = 0x0112  # in EXIF
+_RESOLUTION = 282  # in a TIFF
 _LAYOUT = {*range(254, 260), 262, 266, *range(273, 285), 296, 317, *range(320, 326), 330, 338, 339, 347, 513, 514}
 _LAYOUT |= {*range(529, 533), 34675, _ORIENTATION}
 """Tags in EXIF that speak of the file that was read: how its pixels lie there; and what is kept apart, size in print
@@ -136,8 +137,10 @@ class Photo:
         return planes if self.alpha is None else torch.cat([planes, self.alpha[None]])
 
     def to_pil(self) -> Image.Image:
-        """The picture, 8 bits a channel, with its metadata in ``info``."""
-        picture = Image.fromarray(self.to_array())
+        """The picture with its metadata in ``info``: 16 bits where it is grey and has as many, else 8 a channel, as
+        Pillow knows no others."""
+        deep = self.deep and self.grey and self.alpha is None
+        picture = Image.fromarray(self.to_file_array() if deep else self.to_array())
         picture.info.update(self.metadata.options())
         return picture
 
@@ -204,6 +207,8 @@ def photo_of(image: Any) -> Photo:
 def _metadata_of(picture: Image.Image) -> Metadata:
     """What a result takes over; whatever of it is damaged is left out."""
     icc, dpi = picture.info.get("icc_profile"), picture.info.get("dpi")
+    if _RESOLUTION not in getattr(picture, "tag_v2", {_RESOLUTION}):  # then Pillow says 1
+        dpi = None
     lies = orientation_of(picture)
     data = exif_of(picture.getexif)  # which takes that out
     try:
@@ -256,6 +261,8 @@ def _from_mode(picture: Image.Image) -> Photo:
         if array.size and (array.min() < 0 or array.max() > 65535):
             raise ImageError("integer pixels beyond 16 bit")
         return from_array(array.astype(np.uint16))
+    if picture.mode in ("RGBa", "La"):  # Pillow's own, multiplied by alpha: it turns them into no other mode
+        picture = picture.convert(picture.mode.upper())
     if picture.mode in ("1", "L") and "transparency" in picture.info:
         picture = picture.convert("L").convert("LA") if picture.mode == "1" else picture.convert("LA")
     elif picture.mode in ("P", "PA") or "transparency" in picture.info:

@@ -35,6 +35,8 @@ def destination_of(place: Path, kind: str | None = None, quality: int | None = N
 
     A place that has the name of a picture and is no folder is a file, and its suffix says the kind.
     """
+    if str(place) == "-":
+        raise InvdiffError("-o -: results are files; name a folder or a file")
     file = not place.is_dir() and named_as_picture(place)
     suffix = place.suffix if file else f".{kind or 'png'}"
     if suffix.lower() not in KINDS:

@@ -36,11 +36,13 @@ class Job:
 def jobs_of(inputs: Sequence[Path], *, recursive: bool = False) -> list[Job]:
     """Jobs for files and folders, with ``recursive`` for those below as well; names that clash get their suffix."""
     names: dict[Path, str] = {}
+    seen: set[str] = set()  # a file may be spelt in several ways
     for given in inputs:
         beside = beside_results(given)
         for path in list_pictures(given, recursive=recursive):
-            if path not in beside:
-                names.setdefault(path, _name(path, given))
+            if path not in beside and os.path.abspath(path) not in seen:
+                seen.add(os.path.abspath(path))
+                names[path] = _name(path, given)
     count = Counter(names.values())
     jobs = []
     for path, name in names.items():

@@ -41,6 +41,24 @@ def conventions_of(entries: Sequence[Mapping[str, Any]], border: int) -> dict[st
     return {**found, RESIDUAL.name: RESIDUAL.convention}
 
 
+def settle_side_files(folder: Path, earlier: Mapping[str, Any] | None, entry: dict[str, Any]) -> None:
+    """What an earlier run left beside a picture, its kernel or a smaller copy, and this one did not make: where the
+    picture is still the same, the entry names it, too; where it is another, it is removed.
+
+    A report can be edited: nothing goes that is not called after the picture.
+    """
+    before = plain_data(earlier or {})
+    if not {"files", "certificate"} <= before.keys() & entry.keys() or before["files"][:1] != entry["files"][:1]:
+        return
+    for name in before["files"]:
+        if name in entry["files"] or not str(name).startswith(f"{entry['stem']}."):
+            continue
+        if before["certificate"] != entry["certificate"]:
+            (folder / name).unlink(missing_ok=True)
+        elif (folder / name).is_file():
+            entry["files"].append(name)
+
+
 def read_entries(path: Path, settings: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], bool]:
     """The entries of an earlier run's report by stem, and whether all of it is as a run writes it.
 

@@ -30,10 +30,11 @@ from .jobs import Job
 from .kept_tiles import forget_tiles
 from .large import watched
 from .progress import JobProgress
-from .report import REPORT, conventions_of, read_entries, versions, write_report
+from .report import REPORT, conventions_of, read_entries, settle_side_files, versions, write_report
 from .result import COMPARE, KERNEL, UNCERTAINTY, Result, certificate, entry_of, save, smaller_suffix
 from .smaller import Smaller
 
+_SMALL = 128  # pixels a side
 _ASIDE, _PREVIEW = "report.edited.json", ".preview.png"
 
 
@@ -180,6 +181,7 @@ class Run:
         outcomes = self._here(tell, watch) if spread is None else spread(self.jobs)
         for number, (job, outcome) in enumerate(outcomes, start=1):
             self.outcomes.append(outcome)
+            settle_side_files(self.folder, self.entries.get(job.stem), outcome.entry)
             self.entries[job.stem] = outcome.entry
             self.write()
             text = outcome.entry.get("error", "")
@@ -251,7 +253,7 @@ class Run:
         photo = measurement.photo
         try:
             self.options.format.check(photo, self.pipeline.degradation.scale)
-            self._check_size_of(photo)
+            self._check_sizes_of(photo)
         except InvdiffError as error:
             raise ImageError(f"{job.input}: {error}") from None
         pipeline, why = self.pipeline.choice(photo, self.options.samples)
@@ -260,16 +262,23 @@ class Run:
         done = known is not None and known.get("key") == key and not self.options.force and self._has_files(known)
         return Prepared(measurement, pipeline, why, key, known if done else None)
 
-    def _check_size_of(self, photo: Photo) -> None:
-        """Refuse a size that is larger than this photo's result."""
+    def _check_sizes_of(self, photo: Photo) -> None:
+        """Refuse a photo that is too small for the operator, and a size that is larger than this photo's result."""
+        height, width = photo.pixels.shape[-2:]
+        operator = self.pipeline.degradation
+        if min(height, width) < _SMALL:  # others are large enough, and may be too large to be lifted for this
+            rows, cols = operator.lift(photo.pixels[None]).shape[-2:]
+            operator.output_shape((rows, cols))
         if self.options.smaller is not None:
-            height, width = photo.pixels.shape[-2:]
-            scale = self.pipeline.degradation.scale
-            self.options.smaller.of((height, width), (scale * height, scale * width))
+            self.options.smaller.of((height, width), (operator.scale * height, operator.scale * width))
 
     def _has_files(self, entry: dict[str, Any]) -> bool:
         files = entry.get("files")
-        return isinstance(files, list) and bool(files) and all((self.folder / str(name)).is_file() for name in files)
+        return isinstance(files, list) and bool(files) and all(map(self._is_whole, files))
+
+    def _is_whole(self, name: Any) -> bool:
+        place = self.folder / str(name)
+        return place.is_file() and place.stat().st_size > 0
 
     def _one(self, job: Job, on_step: OnStep | None, progress: JobProgress | None) -> Outcome:
         ready = self.prepared(job)

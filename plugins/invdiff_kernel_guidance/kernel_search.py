@@ -15,6 +15,7 @@ from invdiff.settings import Int, Settings
 
 from .beginning import Beginning
 from .coarse_to_fine import CoarseToFine, coarse_to_fine, photo_cost
+from .kernels import without_edges
 
 _DIFFERS = 0.025  # what parts of a photo cost more under one kernel than each under its own, where these differ
 _TURNED = 0.001  # the same for kernels that follow from one camera's poses, which are wider than they need be
@@ -51,6 +52,10 @@ class KernelSearch(Beginning[KernelSearchSettings]):
             raise ImageError(f"{width}x{height} pixels are too few to find a kernel of {side}x{side} in")
         with torch.no_grad():
             for i, photo in enumerate(problem.y):
+                if without_edges(photo, problem.gain):
+                    problem.remarks[i] = "there are no edges to read a shake from"
+                    chosen.append(problem.degradation.parameters.neutral(photo[None])[0])
+                    continue
                 parts = telling_parts(photo, self.settings.window)
                 if len(problem.degradation.views((photo.shape[-2], photo.shape[-1]))) > 1:
                     parts = parts[:1]  # where the blur differs is asked view by view

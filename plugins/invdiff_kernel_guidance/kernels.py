@@ -15,17 +15,30 @@ Better = Callable[[Tensor, Tensor, Tensor, Degradation], Tensor]
 """From photos, pictures ``(B, 3, ., .)``, their kernels ``(B, K, K)`` and an operator with one to better kernels."""
 
 
+_EDGE = 2.5 / 255  # less between neighbours is rounding, or light that falls off
+
+
+def without_edges(photo: Tensor, gain: float) -> bool:
+    """Whether nothing in a photo ``(3, h, w)``, brightened ``gain`` times, says how it was blurred."""
+    return all(float(photo.diff(dim=dim).abs().max()) < _EDGE * gain for dim in (-2, -1))
+
+
 def with_better_kernels(step: Step, better: Better, floor: float | None) -> Estimate:
     """A step's image and parameters with what ``better`` makes of every kernel, as constants to gradients.
 
     ``floor`` is that of :func:`centred`; None leaves kernels and image where they are. So do kernels that differ
-    across the picture: where one of them is off its middle, the image says that it should be.
+    across the picture: where one of them is off its middle, the image says that it should be. A photo without edges
+    keeps what it has.
     """
     assert step.theta is not None  # there is something to be better than
     before, x0 = step.theta.detach(), step.x0.detach()
     found, images = [], []
     for i in range(len(before)):
         y, x, theta, image = (value[i : i + 1] for value in (step.y, x0, before, step.x0))
+        if without_edges(y[0], step.gain):
+            found.append(theta)
+            images.append(image)
+            continue
         size = (y.shape[-2], y.shape[-1])
         views = step.degradation.views(size, theta)
         kernels = []

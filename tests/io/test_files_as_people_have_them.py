@@ -387,3 +387,28 @@ def test_linked_folders_are_folders(cli, recipe, picture, tmp_path):
     assert cli("run", recipe(), tmp_path / "tree", "-o", tmp_path / "out", "--recursive").code == 0
     found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("?.png")}
     assert found == {"sub/a.png", "linked/b.png"}
+
+
+@pytest.mark.parametrize(("mode", "plain"), [("RGBa", "RGBA"), ("La", "LA")])
+def test_colours_that_pillow_has_multiplied_by_alpha(mode, plain):
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 11, len(plain)), dtype=np.uint8)
+    picture = Image.fromarray(pixels, plain).convert(mode)
+    found, want = from_pil(picture), from_pil(picture.convert(plain))
+    assert found.alpha is not None
+    assert torch.equal(found.pixels, want.pixels)
+    assert torch.equal(found.alpha, want.alpha)
+
+
+def test_sixteen_bits_of_grey_stay_in_a_picture_of_pillow():
+    array = np.random.default_rng(0).integers(0, 65536, (9, 11), dtype=np.uint16)
+    back = from_pil(Image.fromarray(array)).to_pil()
+    assert back.mode.startswith("I;16")
+    assert np.array_equal(np.asarray(back), array)
+
+
+def test_a_tiff_without_a_resolution_gets_none(tmp_path):
+    picture = Image.new("RGB", (8, 8))
+    picture.save(tmp_path / "without.tif")
+    picture.save(tmp_path / "with.tif", dpi=(72, 72))
+    assert load(tmp_path / "without.tif").metadata.dpi is None
+    assert load(tmp_path / "with.tif").metadata.dpi == (72, 72)

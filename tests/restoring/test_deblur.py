@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import invdiff
 from invdiff import metrics
@@ -176,3 +176,23 @@ def test_the_recipe_sharpens_its_sample(recipe, gain, cli, tmp_path):
     assert found["ssim_y"] > found["ssim_y_baseline"]
     assert found["kernel_mnc"] > found["kernel_mnc_baseline"]
     assert found["kernel_l1_shifted"] < found["kernel_l1_shifted_baseline"]
+
+
+@pytest.mark.parametrize("recipe", ["deblur_ffhq", "deblur_mcformer"])
+def test_a_white_page_keeps_its_letters(recipe, monkeypatch):
+    """Told that there was no shake: what a pixel as bright as can be says is believed as far as it goes."""
+    from invdiff_rivals import diffpir
+
+    page = Image.new("L", (96, 64), 255)
+    draw = ImageDraw.Draw(page)
+    for row in range(2):
+        draw.text((6, 30 * row + 6), "A page.", fill=0)
+    y = (torch.from_numpy(np.asarray(page).copy()) / 255).expand(3, -1, -1)
+    point = torch.zeros(31, 31)
+    point[15, 15] = 1
+    pipe = invdiff.load(recipe)
+    off = []
+    for weight in (diffpir._SHORT, 0):
+        monkeypatch.setattr(diffpir, "_SHORT", weight)
+        off.append(float((pipe.restore(y, kernel=point).image - y).square().mean().sqrt()))
+    assert off[0] < 0.5 * off[1]

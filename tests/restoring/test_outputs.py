@@ -297,3 +297,40 @@ def test_nan_is_no_number(refused, recipe, picture, tmp_path):
     assert "'nan' is not a number" in refused(
         "run", recipe(), picture("a.png"), "-o", tmp_path / "out", "--denoise", "nan"
     )
+
+
+def test_side_files_of_a_picture_that_is_replaced_go_with_it(recipe, cli, picture, tmp_path, report):
+    """A kernel, a smaller copy; other pictures' stay, and so do those of a picture that has not changed."""
+    path, photo, out = recipe(), picture("a.png"), tmp_path / "out"
+    other = picture("a.b.png", seed=1)
+    assert cli("run", path, photo, other, "-o", out, "--scale", 1).code == 0
+    assert cli("run", path, photo, "-o", out).code == 0
+    assert (out / "a.x1.png").exists()
+    assert cli("run", path, photo, "-o", out, "--seed", 5, "--set", "sampler.temperature=1").code == 0
+    assert not (out / "a.x1.png").exists()
+    assert (out / "a.b.x1.png").exists()
+
+
+def test_an_emptied_result_is_made_again(recipe, cli, picture, tmp_path):
+    command = ["run", recipe(), picture("a.png"), "-o", tmp_path / "out"]
+    assert cli(*command).code == 0
+    whole = (tmp_path / "out" / "a.png").read_bytes()
+    (tmp_path / "out" / "a.png").write_bytes(b"")
+    assert "1 restored" in cli(*command).out
+    assert (tmp_path / "out" / "a.png").read_bytes() == whole
+
+
+def test_one_file_however_it_is_spelt(recipe, cli, refused, picture, tmp_path):
+    photo = picture("a.png")
+    spelt = photo.parent / ".." / photo.parent.name / photo.name
+    result = cli("run", recipe(), photo, spelt, "-o", tmp_path / "out")
+    assert (result.code, (tmp_path / "out" / "a.png").exists()) == (0, True)
+    assert refused("run", recipe(), photo, "-o", "-") == "-o -: results are files; name a folder or a file"
+
+
+def test_a_plan_says_which_photos_are_too_small(recipe, cli, picture, tmp_path):
+    path, photo = recipe(), picture("a.png", 1, 40)
+    for more in ([], ["--dry-run"]):
+        result = cli("run", path, photo, "-o", tmp_path / "out", *more)
+        assert result.code == 1
+        assert f"{photo}: 160x4 pixels of the result are too few" in result.err + result.out

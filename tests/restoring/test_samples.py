@@ -144,3 +144,17 @@ def test_noise_levels_that_are_named_are_a_single_results(recipe, picture):
 def test_draws_that_cannot_be_are_told_before_the_first(refused, recipe, picture, tmp_path):
     said = refused("run", recipe(), picture("a.png"), "-o", tmp_path / "out", "--set", "draws.steps=5000")
     assert said.startswith("--set draws.steps=5000: draws.steps: the prior has 1000 steps at most")
+
+
+def test_what_is_said_of_the_sampler_has_the_last_word(recipe, refused, cli, picture, tmp_path):
+    """Over what the recipe says of draws, which then are no measured ones."""
+    path, photo = recipe(("sampler:", "draws: {steps: 3, temperature: 1, floor: 0.1}\nsampler:")), picture("a.png")
+    command = ["run", path, photo, "-o", tmp_path / "out", "--samples", 2]
+    line = refused(*command, "--set", "sampler.temperature=0")
+    assert line.startswith("2 samples: temperature 0")
+    assert cli(*command).code == 0
+    drawn = (tmp_path / "out" / "a.png").read_bytes()
+    assert cli(*command, "--set", "sampler.steps=5").code == 0
+    assert (tmp_path / "out" / "a.png").read_bytes() != drawn
+    pipe = invdiff.load(path, overrides=["sampler.steps=5"])
+    assert (pipe.draws.sampler(pipe.sampler).steps, pipe.draws.calibrated) == (5, False)

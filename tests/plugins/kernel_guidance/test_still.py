@@ -88,3 +88,16 @@ def test_where_it_does_not_belong():
         refined(None)
     operator.parameters = BoxSpace(("gain",), (0.0,), (2.0,))
     assert Still().unfit(operator) == "it is for operators that blur"
+
+
+@pytest.mark.parametrize("level", [0.0, 0.4, 1.0])
+def test_a_blank_photo_says_nothing(level):
+    """Nor does one whose light falls off by less than two levels a pixel."""
+    fall = torch.linspace(0, 0.1, 48).expand(3, 40, -1)
+    pipe = invdiff.load("deblur_ffhq")
+    for photo in (torch.full((3, 40, 48), level), (level + fall).clamp(0, 1)):
+        y = (photo * 255).round() / 255
+        out = pipe.restore(y)
+        assert float(out.parameters.max()) == 1
+        assert "no edges to read a shake from" in out.findings.words["done"]
+        assert float((out.image - y).abs().max()) < 16 / 255

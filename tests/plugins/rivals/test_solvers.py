@@ -106,16 +106,19 @@ def test_diffpir_is_its_minimiser(t, spread):
 
 
 def test_diffpir_leaves_clipped_pixels_out():
-    """Their rows of the sum are not there; ``believed`` and where nothing is clipped they are."""
+    """Their rows of the sum are not there, or weigh a fiftieth where the picture has less light than they saw;
+    ``believed`` and where nothing is clipped they are."""
     x0, y, theta = rand(1, 3, 2, 2), rand(1, 3, 1, 1, seed=1).clamp_max(0.9), one(1)
     left_out, believed = (DiffPIR(DiffPIRSettings(noise=NOISE, clipped=how)) for how in ("left_out", "believed"))
     assert torch.equal(*(guide.refine(still(x0, y, Dense(), theta)).x0 for guide in (left_out, believed)))
     y[0, 1] = 1.0
     rho = 1.75 * NOISE**2 * still(x0, y, Dense(), theta).precision(None)
-    for guide, rows in ((left_out, [0, 2]), (believed, [0, 1, 2])):
-        a, seen = float(theta) * A[rows], y.flatten().numpy()[rows]
-        found = guide.refine(still(x0, y, Dense(), theta)).x0.flatten().numpy()
-        want = np.linalg.solve(a.T @ a + rho * np.eye(N), a.T @ seen + rho * x0.flatten().numpy())
+    a, seen = float(theta) * A, y.flatten().numpy()
+    bright = x0 * float(1.1 / (a[1] @ x0.flatten().numpy()))
+    for guide, x, weight in ((left_out, bright, 0), (left_out, bright / 2, 0.02), (believed, bright, 1)):
+        weighed = a.T * [1, weight, 1]
+        found = guide.refine(still(x, y, Dense(), theta)).x0.flatten().numpy()
+        want = np.linalg.solve(weighed @ a + rho * np.eye(N), weighed @ seen + rho * x.flatten().numpy())
         np.testing.assert_allclose(found, want, rtol=1e-6)
 
 
@@ -132,7 +135,7 @@ def test_a_lamp_that_was_shaken_leaves_fewer_rings():
         guide = DiffPIR(DiffPIRSettings(noise=0.01, clipped=how))
         pipe = Pipeline(operator, TV(), [guide], SamplerSettings(steps=6, temperature=0, renewal=0.3))
         far[how] = float((pipe.restore(y, kernel=kernel).image - scene[0].clamp(0, 1)).abs().mean())
-    assert far["left_out"] < 0.8 * far["believed"]
+    assert far["left_out"] < 0.9 * far["believed"]
 
 
 def test_diffpir_leaves_the_last_estimate_to_the_prior():
