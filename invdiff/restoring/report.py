@@ -47,16 +47,16 @@ def settle_side_files(folder: Path, earlier: Mapping[str, Any] | None, entry: di
 
     A report can be edited: nothing goes that is not called after the picture.
     """
-    before = plain_data(earlier or {})
-    if not {"files", "certificate"} <= before.keys() & entry.keys() or before["files"][:1] != entry["files"][:1]:
+    before, now = (earlier or {}).get("files"), entry.get("files")
+    if earlier is None or not isinstance(before, list) or not isinstance(now, list) or before[:1] != now[:1]:
         return
-    for name in before["files"]:
-        if name in entry["files"] or not str(name).startswith(f"{entry['stem']}."):
+    for name in map(str, before):
+        if name in now or not name.startswith(f"{entry['stem']}.") or ".." in Path(name).parts:
             continue
-        if before["certificate"] != entry["certificate"]:
+        if earlier.get("certificate") != entry.get("certificate"):
             (folder / name).unlink(missing_ok=True)
         elif (folder / name).is_file():
-            entry["files"].append(name)
+            now.append(name)
 
 
 def read_entries(path: Path, settings: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], bool]:
