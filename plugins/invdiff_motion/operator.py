@@ -20,6 +20,7 @@ from invdiff.settings import Float, Int, in_order, odd
 from .hand import Hand, hand_kernel
 from .trajectory import motion_kernel
 
+_NO_SHAKE = "hardly any shake"
 _STILL = 0.37
 """The part of a kernel in one pixel that few shakes of three pixels and more have. Of photos that were not shaken at
 all kernels are found that mostly keep more, and those photos come out worse than they went in."""
@@ -119,8 +120,8 @@ class Motion(Optical[MotionSettings]):
         return BlurOf(x.detach(), self.settings.kernel_size, self.settings.padding, margin)
 
     def described(self, theta: Tensor) -> str:
-        still = Spread.of(theta).is_point(_STILL)
-        return shake_in_words(theta) + (": the photo itself may be nearer to the truth" if still else "")
+        words = shake_in_words(theta)
+        return f"{words}: the photo itself may be nearer to the truth" if words == _NO_SHAKE else words
 
     def lift(self, y: Tensor) -> Tensor:
         """The measurement itself; for ``valid`` with its border repeated out to where the scene reaches."""
@@ -135,6 +136,6 @@ def shake_in_words(kernel: Tensor) -> str:
     """How long a shake is, and which way it goes."""
     spread = Spread.of(kernel)
     if spread.is_point(_STILL):
-        return "hardly any shake"
+        return _NO_SHAKE
     way = "in no one direction" if spread.round else f"mostly {spread.direction}"
     return f"a shake about {spread.length:.0f} pixels long, {way}"
