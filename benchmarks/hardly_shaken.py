@@ -24,6 +24,7 @@ from invdiff.blur import blur
 from invdiff.io.decoding import list_pictures, load
 from invdiff.metrics import psnr_rgb_shifted
 from invdiff_kernel_guidance.still import Still
+from invdiff_motion.trajectory import light
 
 SIDE, NOISE = 192, 0.01
 
@@ -64,13 +65,11 @@ def moved(clean: Tensor, length: float, seed: int) -> Tensor:
 
 def line(length: float, angle: float, side: int = 31) -> Tensor:
     """A kernel of a straight, even movement; of length 0 a point."""
-    places = torch.linspace(-length / 2, length / 2, 501, dtype=torch.float64)
-    y, x = side // 2 + places * math.sin(angle), side // 2 + places * math.cos(angle)
-    kernel = torch.zeros(side, side, dtype=torch.float64)
-    for rows, down in ((y.floor(), 1 - (y - y.floor())), (y.floor() + 1, y - y.floor())):
-        for cols, right in ((x.floor(), 1 - (x - x.floor())), (x.floor() + 1, x - x.floor())):
-            kernel.index_put_((rows.long(), cols.long()), down * right, accumulate=True)
-    return (kernel / kernel.sum()).float()
+    along = torch.linspace(-length / 2, length / 2, 501, dtype=torch.float64)
+    places = along[:, None] * torch.tensor([math.sin(angle), math.cos(angle)], dtype=torch.float64)
+    found = light(places, torch.full_like(along, 1 / len(along)), side)
+    assert found is not None  # a line of that length fits
+    return found[0].float()
 
 
 if __name__ == "__main__":

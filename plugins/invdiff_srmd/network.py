@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from invdiff.errors import WeightsError, one_line
+from invdiff.errors import WeightsError, one_line, reason
 from invdiff.io.ncnn import find_network, read_convolutions
 
 CODE, SIDE = 15, 15
@@ -50,7 +50,7 @@ def read_code(file: Path) -> Tensor:
         with file.expanduser().open("rb") as stream:
             matrix = torch.from_numpy(loadmat(stream)["P"]).float()
     except OSError as error:
-        raise WeightsError(f"{file}: {error.strerror or error}") from None
+        raise WeightsError(f"{file}: {reason(error)}") from None
     except Exception as error:  # a damaged file makes the reader raise almost anything
         why = "holds no P" if isinstance(error, KeyError) else one_line(error)[:160]
         raise WeightsError(f"{file}: not SRMD's matrix of kernels ({why})") from None
