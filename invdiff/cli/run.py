@@ -65,7 +65,11 @@ if TYPE_CHECKING:
 @click.option("--scheduler", help="With dask: address of a cluster's scheduler, tcp://HOST:8786 [this machine].")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
 @click.option("--preview", is_flag=True, help="Show each step in <name>.preview.png until the picture is done.")
-@click.option("--force", is_flag=True, help="Restore again what is already done.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Restore what is already done, over another photo's result, too.",
+)
 @common_options
 def run(
     recipe: str,
@@ -119,7 +123,7 @@ def run(
     if not named and found.input.sample is None:
         raise InvdiffError(f"{found.path}: the recipe has no input.sample; name pictures to restore")
     jobs = jobs_of(named, recursive=recursive) if named else [job_of_sample(str(found.input.sample))]
-    jobs = result.of(jobs)
+    jobs = result.of(jobs, force=force)
     if result.stem is None:
         _check_apart(result.folder, [*named, *([] if reference is None else [reference])], recursive)
     synthesize = synthesize or (found.input.synthesize and not named)

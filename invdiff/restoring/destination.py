@@ -10,6 +10,7 @@ from ..errors import InvdiffError
 from ..io.decoding import named_as_picture
 from ..io.formats import KINDS, PNG, Format
 from .jobs import Job
+from .report import REPORT, read_entries
 
 
 @dataclass(frozen=True)
@@ -20,14 +21,31 @@ class Destination:
     format: Format = PNG
     stem: str | None = None
 
-    def of(self, jobs: Sequence[Job]) -> list[Job]:
-        """The jobs, of one that goes into a file with its name; raises :class:`InvdiffError` where they are several."""
+    def of(self, jobs: Sequence[Job], *, force: bool = False) -> list[Job]:
+        """The jobs, of one that goes into a file with its name.
+
+        Raises :class:`InvdiffError` where these are several, and where a job would replace the result that an earlier
+        run made in this folder of another photo of the same name, unless with ``force``.
+        """
         if self.stem is None:
+            if not force:
+                self._check_others(jobs)
             return list(jobs)
         if len(jobs) > 1:
             file = self.folder / f"{self.stem}{self.format.suffix}"
             raise InvdiffError(f"{file}: is one file, and there are {len(jobs)} photos; name a folder with -o")
         return [replace(job, stem=self.stem) for job in jobs]
+
+    def _check_others(self, jobs: Sequence[Job]) -> None:
+        entries, _ = read_entries(self.folder / REPORT, {})
+        for job in jobs:
+            entry = entries.get(job.stem, {})
+            other, result = Path(str(entry.get("input", ""))), self.folder / str(entry.get("output", ""))
+            if job.path is None or not (other.is_file() and result.is_file()) or other.samefile(job.path):
+                continue
+            raise InvdiffError(
+                f"{job.input}: {result} is the result of {other}; name another folder with -o, or --force"
+            )
 
 
 def destination_of(place: Path, kind: str | None = None, quality: int | None = None) -> Destination:

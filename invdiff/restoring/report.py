@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -13,7 +14,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..errors import ImageError
 from ..io.atomic import write_atomic
+from ..io.decoding import load
 from ..io.plain import as_json, plain_data, read_json
 from ..metrics.catalogue import METRICS, RESIDUAL, conventions
 
@@ -78,6 +81,26 @@ def read_entries(path: Path, settings: Mapping[str, Any]) -> tuple[dict[str, dic
     others = {} if theirs == plain_data(settings) else {"settings": theirs}
     entries = {e["stem"]: {**others, **e} for e in images if is_entry(e)}
     return entries, len(entries) == len(images)
+
+
+def is_whole(folder: Path, entry: Mapping[str, Any]) -> bool:
+    """Whether all that an entry names is there, and its picture as it was written, or one that somebody edited."""
+    files = entry.get("files")
+    if not isinstance(files, list) or not files:
+        return False
+    places = [folder / str(name) for name in files]
+    if not all(place.is_file() and place.stat().st_size for place in places):
+        return False
+    certificate = entry.get("certificate")
+    certified = certificate.get("sha256") if isinstance(certificate, dict) else None
+    with places[0].open("rb") as written:
+        if hashlib.file_digest(written, "sha256").hexdigest() == certified:
+            return True
+    try:
+        load(places[0])
+    except ImageError:
+        return False
+    return True
 
 
 def is_entry(found: Any) -> bool:

@@ -30,7 +30,7 @@ from .jobs import Job
 from .kept_tiles import forget_tiles
 from .large import watched
 from .progress import JobProgress
-from .report import REPORT, conventions_of, read_entries, settle_side_files, versions, write_report
+from .report import REPORT, conventions_of, is_whole, read_entries, settle_side_files, versions, write_report
 from .result import COMPARE, KERNEL, UNCERTAINTY, Result, certificate, entry_of, save, smaller_suffix
 from .smaller import Smaller
 
@@ -259,7 +259,7 @@ class Run:
         pipeline, why = self.pipeline.choice(photo, self.options.samples)
         key = self._key(measurement, pipeline)
         known = self.entries.get(job.stem)
-        done = known is not None and known.get("key") == key and not self.options.force and self._has_files(known)
+        done = known is not None and known.get("key") == key and not self.options.force and is_whole(self.folder, known)
         return Prepared(measurement, pipeline, why, key, known if done else None)
 
     def _check_sizes_of(self, photo: Photo) -> None:
@@ -271,14 +271,6 @@ class Run:
             operator.output_shape((rows, cols))
         if self.options.smaller is not None:
             self.options.smaller.of((height, width), (operator.scale * height, operator.scale * width))
-
-    def _has_files(self, entry: dict[str, Any]) -> bool:
-        files = entry.get("files")
-        return isinstance(files, list) and bool(files) and all(map(self._is_whole, files))
-
-    def _is_whole(self, name: Any) -> bool:
-        place = self.folder / str(name)
-        return place.is_file() and place.stat().st_size > 0
 
     def _one(self, job: Job, on_step: OnStep | None, progress: JobProgress | None) -> Outcome:
         ready = self.prepared(job)

@@ -311,13 +311,40 @@ def test_side_files_of_a_picture_that_is_replaced_go_with_it(recipe, cli, pictur
     assert (out / "a.b.x1.png").exists()
 
 
-def test_an_emptied_result_is_made_again(recipe, cli, picture, tmp_path):
+def test_a_damaged_result_is_made_again(recipe, cli, picture, tmp_path):
     command = ["run", recipe(), picture("a.png"), "-o", tmp_path / "out"]
     assert cli(*command).code == 0
     whole = (tmp_path / "out" / "a.png").read_bytes()
-    (tmp_path / "out" / "a.png").write_bytes(b"")
-    assert "1 restored" in cli(*command).out
-    assert (tmp_path / "out" / "a.png").read_bytes() == whole
+    for damaged in (b"", whole[: len(whole) // 2], b"\0" * len(whole)):
+        (tmp_path / "out" / "a.png").write_bytes(damaged)
+        assert "1 restored" in cli(*command).out
+        assert (tmp_path / "out" / "a.png").read_bytes() == whole
+
+
+def test_an_edited_result_is_left_alone(recipe, cli, picture, tmp_path):
+    command = ["run", recipe(), picture("a.png"), "-o", tmp_path / "out"]
+    assert cli(*command).code == 0
+    Image.new("RGB", (5, 4)).save(tmp_path / "out" / "a.png")
+    assert "0 restored, 1 already done" in cli(*command).out
+    with Image.open(tmp_path / "out" / "a.png") as found:
+        assert found.size == (5, 4)
+
+
+def test_another_photo_of_the_same_name_does_not_replace_a_result(recipe, cli, refused, picture, tmp_path):
+    path, photo, out = recipe(), picture("a.png"), tmp_path / "out"
+    assert cli("run", path, photo, "-o", out).code == 0
+    before = (out / "a.png").read_bytes()
+    other = photo.parent / "below" / "a.png"
+    other.parent.mkdir()
+    other.write_bytes(picture("b.png", seed=1).read_bytes())
+    line = refused("run", path, other, "-o", out)
+    assert line == f"{other}: {out / 'a.png'} is the result of {photo}; name another folder with -o, or --force"
+    assert (out / "a.png").read_bytes() == before
+    assert cli("run", path, other, "-o", out / "a.png").code == 0  # the file was named
+    assert cli("run", path, photo, "-o", out, "--force").code == 0
+    assert (out / "a.png").read_bytes() == before
+    photo.unlink()
+    assert cli("run", path, other, "-o", out).code == 0  # nobody has the first one any more
 
 
 def test_one_file_however_it_is_spelt(recipe, cli, refused, picture, tmp_path):
