@@ -38,6 +38,7 @@ def show_plan(work: Run, *, as_json: bool) -> bool:
 
 def _told(plan: Plan) -> list[str]:
     sizes = " to ".join("{}x{}".format(*size) for size in (plan.size, plan.result) if size)
+    sizes = f"halved, then {sizes}" if plan.halved else sizes
     by = f", by {plan.recipe}" if plan.recipe else ""
     why = f", {plan.why}" if plan.why else ""
     counts = ((plan.steps, "step"), (plan.evaluations, "evaluation"))

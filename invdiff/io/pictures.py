@@ -21,7 +21,7 @@ from .former_jpeg import former_jpeg
 from .jpeg import Jpeg
 
 _ORIENTATION = 0x0112  # in EXIF
-_RESOLUTION = 282  # in a TIFF
+_RESOLUTION = 282  # in a TIFF, and in EXIF
 _LAYOUT = {*range(254, 260), 262, 266, *range(273, 285), 296, 317, *range(320, 326), 330, 338, 339, 347, 513, 514}
 _LAYOUT |= {*range(529, 533), 34675, _ORIENTATION}
 """Tags in EXIF that speak of the file that was read: how its pixels lie there; and what is kept apart, size in print
@@ -207,7 +207,7 @@ def photo_of(image: Any) -> Photo:
 def _metadata_of(picture: Image.Image) -> Metadata:
     """What a result takes over; whatever of it is damaged is left out."""
     icc, dpi = picture.info.get("icc_profile"), picture.info.get("dpi")
-    if _RESOLUTION not in getattr(picture, "tag_v2", {_RESOLUTION}):  # then Pillow says 1
+    if not _says_resolution(picture):
         dpi = None
     lies = orientation_of(picture)
     data = exif_of(picture.getexif)  # which takes that out
@@ -220,6 +220,18 @@ def _metadata_of(picture: Image.Image) -> Metadata:
     # A profile that speaks of other channels than the result has would be worse than none.
     profile = icc if isinstance(icc, bytes) and picture.mode not in ("CMYK", "LAB", "YCbCr") else None
     return Metadata(profile, resolution, data)
+
+
+def _says_resolution(picture: Image.Image) -> bool:
+    """Whether the file says how large it is in print; Pillow takes 1 dpi for TIFFs, 72 for JPEGs that do not."""
+    if picture.format == "TIFF":
+        return _RESOLUTION in getattr(picture, "tag_v2", ())
+    if picture.format in ("JPEG", "MPO") and picture.info.get("jfif_unit") not in (1, 2):
+        try:
+            return _RESOLUTION in picture.getexif()
+        except Exception:
+            return False
+    return True
 
 
 def exif_of(read: Callable[[], Image.Exif]) -> bytes | None:

@@ -14,10 +14,10 @@ from .run import Run
 class Plan:
     """Of one picture: its size and its result's, width first, the recipe and why it is not the one that was named.
 
-    ``done`` says that an earlier run has made it; ``files`` are what it is written to. ``evaluations`` are those of the
-    network, ``multiply_adds`` theirs, ``peak_bytes`` what one of them takes, weights included, and ``seconds`` what all
-    take here; ``takes`` says so in words. Of a picture that cannot be restored there is the ``error``, and nothing
-    else.
+    ``halved`` says that the size is that of a copy of half the photo's; ``done`` that an earlier run has made it;
+    ``files`` are what it is written to. ``evaluations`` are those of the network, ``multiply_adds`` theirs,
+    ``peak_bytes`` what one of them takes, weights included, and ``seconds`` what all take here; ``takes`` says so in
+    words. Of a picture that cannot be restored there is the ``error``, and nothing else.
     """
 
     stem: str
@@ -25,6 +25,7 @@ class Plan:
     error: str | None = None
     size: tuple[int, int] | None = None
     result: tuple[int, int] | None = None
+    halved: bool = False
     recipe: str = ""
     why: str = ""
     done: bool = False
@@ -52,6 +53,7 @@ def plans(run: Run) -> Iterator[Plan]:
                 job.input,
                 size=(width, height),
                 result=(scale * width, scale * height),
+                halved=run.options.halve,
                 recipe=str(pipeline.identity.get("name", "")),
                 why=ready.why,
                 done=ready.done is not None,

@@ -412,3 +412,14 @@ def test_a_tiff_without_a_resolution_gets_none(tmp_path):
     picture.save(tmp_path / "with.tif", dpi=(72, 72))
     assert load(tmp_path / "without.tif").metadata.dpi is None
     assert load(tmp_path / "with.tif").metadata.dpi == (72, 72)
+
+
+def test_a_jpeg_without_a_resolution_has_none(tmp_path):
+    picture, exif = Image.new("RGB", (8, 8)), Image.Exif()
+    exif[ExifTags.Base.Make] = "ACME"
+    picture.save(tmp_path / "without.jpg", exif=exif)
+    picture.save(tmp_path / "jfif.jpg", exif=exif, dpi=(72, 72))
+    exif[ExifTags.Base.XResolution], exif[ExifTags.Base.ResolutionUnit] = 240.0, 2
+    picture.save(tmp_path / "exif.jpg", exif=exif)
+    for name, dpi in (("without", None), ("jfif", (72, 72)), ("exif", (240, 240))):
+        assert load(tmp_path / f"{name}.jpg").metadata.dpi == dpi

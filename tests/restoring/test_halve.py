@@ -52,6 +52,12 @@ def test_both_are_kept_apart(cli, recipe, noisy, tmp_path):
     assert "1 already done" in cli("run", recipe(), noisy, "-o", tmp_path / "out", "--halve").out
 
 
+def test_a_plan_says_so(cli, recipe, noisy, tmp_path):
+    told = cli("run", recipe(), noisy, "-o", tmp_path / "out", "--halve", "--dry-run").out
+    assert "noisy.png: halved, then 15x10 to 60x40" in told
+    assert "halved" not in cli("run", recipe(), noisy, "-o", tmp_path / "out", "--dry-run").out
+
+
 def test_what_cannot_be_halved(refused, cli, recipe, tmp_path):
     assert "--halve goes with photos as they are" in refused("run", recipe(), "--synthesize", "--halve")
     Image.new("RGB", (1, 9)).save(tmp_path / "thin.png")
