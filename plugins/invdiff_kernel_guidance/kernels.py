@@ -45,7 +45,7 @@ def with_better_kernels(step: Step, better: Better, floor: float | None) -> Esti
         for view, own in zip(views, step.degradation.kernels_of(theta, size, len(views)).unbind(1), strict=True):
             kernel = better(view.of_photo(y), view.of_picture(x), own, view.degradation)
             if floor is not None and len(views) == 1:
-                kernel, image = centred(kernel, image, own, floor)
+                kernel, image = centred(kernel, image, own, floor, wraps=step.degradation.wraps)
             kernels.append(kernel)
         found.append(step.degradation.from_kernels(torch.stack(kernels, 1), size))
         images.append(image)
@@ -53,12 +53,15 @@ def with_better_kernels(step: Step, better: Better, floor: float | None) -> Esti
     return Estimate(torch.cat(images), step.theta + (theta - before))
 
 
-def centred(kernel: Tensor, x0: Tensor, anchor: Tensor, floor: float = 0.0) -> tuple[Tensor, Tensor]:
+def centred(
+    kernel: Tensor, x0: Tensor, anchor: Tensor, floor: float = 0.0, *, wraps: bool = False
+) -> tuple[Tensor, Tensor]:
     """Each kernel with its mass moved to where ``anchor`` has it, and its image moved the other way by whole pixels.
 
     That is the middle, but for operators that mean their kernels to be off it. The part of a pixel that is left moves
     the kernel alone, so that the picture follows when it is next solved for: results were nearer the truth than with
-    the image moved as well.
+    the image moved as well. At the image's border comes in what lies there or, where the operator ``wraps``, what goes
+    out at the opposite one.
     """
     kernels, images = [], []
     for one, x, believed in zip(kernel.split(1), x0, anchor.split(1), strict=True):  # a batch would round otherwise
@@ -66,5 +69,5 @@ def centred(kernel: Tensor, x0: Tensor, anchor: Tensor, floor: float = 0.0) -> t
         ((rows, cols),) = (middle - centre_of_mass(one)).round().int().tolist()
         moved = shifted(one, rows, cols)
         kernels.append(with_mass_at(moved / moved.sum((-2, -1), keepdim=True), middle, floor))
-        images.append(shifted(x, -rows, -cols, replicate=True))
+        images.append(x.roll((-rows, -cols), (-2, -1)) if wraps else shifted(x, -rows, -cols, replicate=True))
     return torch.cat(kernels), torch.stack(images)
