@@ -289,7 +289,7 @@ def recipe_cost(recipe: str | os.PathLike[str], size: int, overrides: Sequence[s
         check_sampler(prior, found.sampler)
     guidance = [build(guide) for guide in found.guidance]
     asked = as_asked(prior, found.sampler, build(found.degradation))
-    return cost(asked, guidance, found.sampler.steps_in_all, size)
+    return cost(asked, guidance, found.sampler.steps_in_all, size, found.sampler.orientations)
 
 
 @torch.inference_mode(False)

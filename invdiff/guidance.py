@@ -181,6 +181,10 @@ class Guidance(Configured[S], ABC):
     evaluations_each: int = 0
     """How often ``refine`` and ``correct`` ask the prior in each step, beside the loop."""
 
+    def multiply_adds(self, height: int, width: int) -> int:
+        """Of large networks of its own, for a whole result of that size; the prior's evaluations are not among them."""
+        return 0
+
     def unfit(self, degradation: Degradation) -> str | None:
         """Why it cannot serve that operator, in a few words; None where it can. Asked before anything is restored."""
         return None

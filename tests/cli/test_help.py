@@ -85,7 +85,7 @@ def complete(tmp_path, monkeypatch):
     ("line", "offered"),
     [
         ("ru", ["run"]),
-        ("run blindsr", ["blindsr_x4", "blindsr_x4_photo"]),
+        ("run blindsr", ["blindsr_x4", "blindsr_x4_photo", "blindsr_x4_vivid"]),
         ("run m", ["mine.yaml", "more/"]),
         ("recipes show deblur_tv", ["deblur_tv"]),
         ("run blindsr_x4 --set sampler.ste", ["sampler.steps="]),
@@ -138,6 +138,6 @@ def test_bash_completes(tmp_path):
         ["bash", "-c", script], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
     )
     names, *key, value = done.stdout.splitlines()
-    assert names == "blindsr_x4 blindsr_x4_photo", done.stderr
+    assert names == "blindsr_x4 blindsr_x4_photo blindsr_x4_vivid", done.stderr
     assert key == ["compopt nospace", "sampler.steps="]
     assert value == "karras"

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not (ROOT / "pyproject.toml").exists(), reason="
 def wanted():
     """The requirements of whoever uses the project: those of every installation, and those of extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = [r for name, found in project["optional-dependencies"].items() if name not in TOOLS for r in found]
+    extras = {r for name, found in project["optional-dependencies"].items() if name not in TOOLS for r in found}
     return project["dependencies"], extras
 
 

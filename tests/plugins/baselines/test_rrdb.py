@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,10 +14,8 @@ from invdiff.method import Case
 from invdiff_baselines.realesrgan import RealESRGAN, RealSR
 from invdiff_baselines.rrdb import RRDBNet
 from invdiff_blindsr.operator import BlindSR, BlindSRSettings
-from ncnn_files import write_ncnn
+from ncnn_files import RRDB, constant, place, write_ncnn
 
-DENSE = [(32, 64, 3, 3), (32, 96, 3, 3), (32, 128, 3, 3), (32, 160, 3, 3), (64, 192, 3, 3)]
-SHAPES = [(64, 3, 3, 3), *(23 * 3 * DENSE), *(4 * [(64, 64, 3, 3)]), (3, 64, 3, 3)]
 METHODS = pytest.mark.parametrize("method", [RealESRGAN, RealSR])
 
 
@@ -27,23 +24,10 @@ def case(side=9):
     return Case(y, torch.ones(1, 1), BlindSR(BlindSRSettings()), 0.0)
 
 
-def place(site, method):
-    """Where a method's package would keep its network; whoever imports it fails."""
-    package = site / method.package.replace("-", "_")
-    param = package / method.file
-    param.parent.mkdir(parents=True)
-    (package / "__init__.py").write_text("raise RuntimeError('imported')")
-    return param
-
-
-def constant(shapes, weight=0.0, bias=0.0):
-    return [(np.full(s, weight, np.float32), np.full(s[0], bias, np.float32)) for s in shapes]
-
-
 @METHODS
 def test_the_last_bias_is_what_comes_where_nothing_else_does(site, method):
     """All weights zero: the picture is the last layer's bias, clipped, and four times the size."""
-    layers = constant(SHAPES)
+    layers = constant(RRDB)
     layers[-1][1][:] = [0.25, 0.5, 7]
     write_ncnn(place(site, method), layers)
     network = method()
@@ -58,9 +42,9 @@ def test_the_last_bias_is_what_comes_where_nothing_else_does(site, method):
 @pytest.mark.parametrize(
     ("shapes", "said"),
     [
-        (SHAPES[:-1], "not a RRDBNet of 23 blocks"),
-        ([*SHAPES, (3, 64, 3, 3)], "more convolutions than a RRDBNet"),
-        ([(64, 3, 1, 1), *SHAPES[1:]], "not a RRDBNet of 23 blocks"),
+        (RRDB[:-1], "not a RRDBNet of 23 blocks"),
+        ([*RRDB, (3, 64, 3, 3)], "more convolutions than a RRDBNet"),
+        ([(64, 3, 1, 1), *RRDB[1:]], "not a RRDBNet of 23 blocks"),
     ],
 )
 def test_another_network_is_refused(tmp_path, shapes, said):
