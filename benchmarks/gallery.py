@@ -1,10 +1,10 @@
-"""The gallery's compressed photos: as they came in, by Real-ESRGAN, by the recipe, and the truth.
+"""The gallery's compressed photos: as they came in, by Real-ESRGAN, by recipes, and the truth.
 
-    python benchmarks/gallery.py blindsr_x4_photo --out photos.jpg
+    python benchmarks/gallery.py blindsr_x4_photo blindsr_x4_vivid --out photos.jpg
 
-Photos that come with scikit-image, so that everybody has them and may show them: their middle, degraded as the recipe
-does it, seeded. From the left: enlarged by bicubic interpolation, by Real-ESRGAN, by the recipe, and the truth; the
-PSNR-Y of each is printed.
+Photos that come with scikit-image, so that everybody has them and may show them: their middle, degraded as the first
+recipe does it, seeded. From the left: enlarged by bicubic interpolation, by Real-ESRGAN, by each recipe, and the truth;
+the PSNR-Y of each is printed.
 """
 
 from __future__ import annotations
@@ -28,19 +28,20 @@ SAMPLES = ("coffee", "cat", "astronaut")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe")
+    parser.add_argument("recipes", nargs="+")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--side", type=int, default=256, help="pixels of each photo, by each axis")
     given = parser.parse_args()
-    pipe, rival = invdiff.load(given.recipe), RealESRGAN()
+    pipes, rival = [invdiff.load(recipe) for recipe in given.recipes], RealESRGAN()
+    pipe = pipes[0]
     rows = []
     for name in SAMPLES:
         clean = sample_photo(name).to_degrade(pipe.degradation.scale, given.side).pixels
         y, theta = pipe.synthesize(clean)
         theirs = rival.restore(Case(y, theta, pipe.degradation, 0.0)).image
         plain = pipe.degradation.baseline(y[None])[0].clamp(0, 1)
-        images = (plain, theirs, pipe.restore(y).image, clean)
-        print(f"{name}: " + " / ".join(f"{psnr_y(image, clean, border=4):.2f}" for image in images[:3]))
+        images = (plain, theirs, *(each.restore(y).image for each in pipes), clean)
+        print(f"{name}: " + " / ".join(f"{psnr_y(image, clean, border=4):.2f}" for image in images[:-1]))
         rows.append(
             np.pad(comparison([(image, None) for image in images]), ((0, 8), (0, 0), (0, 0)), constant_values=255)
         )
