@@ -71,14 +71,16 @@ class DrawnDetail(Guidance[DrawnDetailSettings]):
             return x_next
         height, width = step.x0.shape[-2:]
         self.network.to(step.y.device)
-        pictures = step.prior.to_unit(x_next[..., :height, :width]).clamp(0, 1)
-        reach = _CONTEXT if step.degradation.wraps else 0
-        found = []
-        for x, y in zip(pictures, step.y, strict=True):  # each by itself: the same, whatever is beside it
-            wider = pad_border(x, reach * _SCALE, "circular"), pad_border(y.float(), reach, "circular")
-            rows, cols = (slice(reach * _SCALE, reach * _SCALE + side) for side in (height, width))
-            found.append(x + self._in_tiles(*wider)[..., rows, cols].to(x))
-        return within(step.prior.from_unit(torch.stack(found).clamp_(0, 1)), x_next)
+        x = step.prior.to_unit(x_next[..., :height, :width]).clamp_(0, 1)  # in place from here on: it may be large
+        for picture, y in zip(x, step.y, strict=True):  # each by itself: the same, whatever is beside it
+            picture += self._round(picture, y) if step.degradation.wraps else self._in_tiles(picture, y)
+        return within(step.prior.from_unit(x.clamp_(0, 1)), x_next)
+
+    def _round(self, x: Tensor, y: Tensor) -> Tensor:
+        """What is added where opposite borders meet."""
+        wider = self._in_tiles(pad_border(x, _SCALE * _CONTEXT, "circular"), pad_border(y, _CONTEXT, "circular"))
+        edge = slice(_SCALE * _CONTEXT, -_SCALE * _CONTEXT)
+        return wider[..., edge, edge]
 
     def _in_tiles(self, x: Tensor, y: Tensor) -> Tensor:
         """What is added to a picture ``x (3, 4h, 4w)`` of a photo ``y (3, h, w)``, in the memory of one tile."""
@@ -96,11 +98,11 @@ class DrawnDetail(Guidance[DrawnDetailSettings]):
             place = _window(tile, _SCALE)
             added[place] += ramp * part[_window(own, _SCALE)]
             weights[place] += ramp
-        return added / weights
+        return added.div_(weights)
 
     def _added(self, x: Tensor, y: Tensor) -> Tensor:
         """The same of one tile and its surroundings."""
-        other: Tensor = self.network(y[None])[0].clamp(0, 1).to(x)
+        other: Tensor = self.network(y[None].float())[0].clamp(0, 1).to(x)
         apart = other - x
         departing = _smoothed(apart.abs().mean(0, keepdim=True), _AROUND) / self.settings.departure
         return self.settings.share * (apart - _smoothed(apart, _COARSEST)) / (1 + departing.square()).sqrt()
