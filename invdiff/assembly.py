@@ -95,11 +95,11 @@ def assemble(recipe: Recipe, device: str = "auto", *, choose: bool = True) -> Pi
                 "guidance": [_with_weights(*each) for each in zip(resolved["guidance"], guidance, strict=True)],
             },
             instead=_instead_of(recipe, device) if choose else None,
-            draws=_draws_of(recipe),
+            draws=draws_of(recipe),
         )
 
 
-def _draws_of(recipe: Recipe) -> DrawsSettings:
+def draws_of(recipe: Recipe) -> DrawsSettings:
     """How the recipe draws. What was measured of its draws holds for no others: changes that make others undo it."""
     changed = set(recipe.source.overridden)
     if recipe.pace is None and not any(key[0] in ("prior", "guidance", "sampler") for key in changed):

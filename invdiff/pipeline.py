@@ -203,8 +203,8 @@ class Pipeline:
         """
         if self.instead is None or not photo.pixels.numel():
             return self, ""
-        y = photo.shown()  # as bright as a prior would be shown it
-        why = self.instead.limits.passed_by(self._gain(y) * y, photo.compressed)
+        light = self.degradation.to_light(photo.shown())  # as a prior would be shown it
+        why = self.instead.limits.passed_by(self._gain(light) * light, photo.compressed)
         if not why or (samples > 1 and not self.instead.pipeline.draws_differ):
             return self, ""
         named = self.identity.get("name", "another")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from ..assembly import load, read
+from ..assembly import assemble, draws_of, load, read
 from ..components.discovery import registry
 from ..components.hub import CARD, RECIPE, WEIGHTS, fetched, is_name, sent
 from ..components.weights import find_weights
@@ -86,13 +86,17 @@ def from_pretrained(
     recipe, weights = folder / RECIPE, folder / WEIGHTS
     if not recipe.is_file():
         raise RecipeError(f"{name}: holds no {RECIPE}; invdiff.load_prior reads weights without one")
-    own = [f"prior.weights={json.dumps(str(weights))}"] if weights.is_file() else []
-    return load(recipe, overrides=[*own, *overrides], seed=seed, device=device, pace=pace)
+    if not weights.is_file():
+        return load(recipe, overrides=overrides, seed=seed, device=device, pace=pace)
+    found = read(recipe, [f"prior.weights={json.dumps(str(weights))}", *overrides], seed, pace)
+    del found.source.overridden["prior", "weights"]  # they are the recipe's own: nobody changed anything
+    return assemble(found, device)
 
 
 def _text(recipe: Recipe) -> str:
     """The recipe with every setting in it, so that it extends nothing and no default can change it."""
     data = {name: value for name, value in recipe.resolved().items() if name not in ("train", "instead")}
+    data["draws"] = draws_of(recipe).model_dump(mode="json")
     if recipe.prior.weights is not None:  # which bring the prior's settings with them
         data["prior"] = {"kind": recipe.prior.component.kind, "weights": WEIGHTS}
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)

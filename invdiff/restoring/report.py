@@ -56,7 +56,8 @@ def settle_side_files(folder: Path, earlier: Mapping[str, Any] | None, entry: di
     for name in map(str, before):
         if name in now or not name.startswith(f"{entry['stem']}.") or ".." in Path(name).parts:
             continue
-        if earlier.get("certificate") != entry.get("certificate"):
+        what = "key" if entry.get("certificate") is None else "certificate"
+        if earlier.get(what) != entry.get(what):
             (folder / name).unlink(missing_ok=True)
         elif (folder / name).is_file():
             now.append(name)

@@ -15,6 +15,7 @@ from torch import Tensor
 from .. import metrics
 from ..blur import resize_bicubic
 from ..degradation import BoxSpace, Degradation
+from ..errors import ImageError
 from ..io.atomic import write_atomic
 from ..io.formats import Format
 from ..io.pictures import Photo, save_png
@@ -94,11 +95,14 @@ def _metrics(result: Result, clean: Tensor, networks: Sequence[LPIPS]) -> dict[s
 
 def certificate(result: Result, written: bytes, form: Format) -> dict[str, Any] | None:
     """What whoever has the files can verify: the ``written`` picture, degraded again, against the photo, in dB, beside
-    what noise and compression leave. None where no parameters are known."""
+    what noise and compression leave. None where no parameters are known, or the picture is too small to be degraded."""
     if result.parameters is None or result.findings is None:
         return None
     as_written = form.pixels_in(written, result.restored)
-    again = residual_rms(as_written, result.parameters, result.photo.shown(), result.operator)
+    try:
+        again = residual_rms(as_written, result.parameters, result.photo.shown(), result.operator)
+    except ImageError:
+        return None
     return {
         "consistency": -20 * math.log10(max(again, 1e-10)),
         "noise": -20 * math.log10(result.findings.floor),
@@ -136,7 +140,8 @@ def save(result: Result, folder: Path, stem: str, form: Format, smaller: Smaller
         suffixes.append(UNCERTAINTY)
     if smaller is not None:
         whole = result.restored.pixels
-        shrunk = resize_bicubic(whole, *smaller.of(size, (whole.shape[-2], whole.shape[-1])))
+        shape = smaller.of(size, (whole.shape[-2], whole.shape[-1]))
+        shrunk = resize_bicubic(whole, *shape, wraps=result.operator.wraps)
         write_atomic(folder / f"{stem}{smaller_suffix(smaller, form)}", form.encode(result.restored.restored(shrunk)))
         suffixes.append(smaller_suffix(smaller, form))
     write_atomic(folder / f"{stem}{form.suffix}", form.encode(result.restored))

@@ -335,7 +335,7 @@ class Run:
         photo = sample_photo(sample) if job.path is None else load(job.path)
         operator = self.pipeline.degradation
         if not self.options.synthesize:
-            photo = _halved(photo, job) if self.options.halve else photo
+            photo = _halved(photo, job, self.pipeline) if self.options.halve else photo
             return Measurement(photo, clean=None if job.reference is None else self._clean(job.reference, job, photo))
         photo = photo.to_degrade(operator.scale, self.options.crop)
         if not min(photo.pixels.shape):
@@ -363,7 +363,8 @@ class Run:
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         truth = measurement.clean if measurement.scene is None else measurement.scene
         for tensor in (measurement.photo.pixels, measurement.photo.alpha, truth, measurement.parameters):
-            digest.update(b"-" if tensor is None else tensor.contiguous().numpy().tobytes())
+            digest.update(b"-" if tensor is None else str(tuple(tensor.shape)).encode())
+            digest.update(b"" if tensor is None else tensor.contiguous().numpy().tobytes())
         if self.options.kernel is not None:
             digest.update(b"kernel" + self.options.kernel.contiguous().numpy().tobytes())
         if self.options.samples > 1:
@@ -382,10 +383,10 @@ class Run:
         return digest.hexdigest()[:16]
 
 
-def _halved(photo: Photo, job: Job) -> Photo:
+def _halved(photo: Photo, job: Job, pipeline: Pipeline) -> Photo:
     """A copy of half the size, antialiased; an odd last row or column is left out."""
     height, width = (side // 2 * 2 for side in photo.pixels.shape[-2:])
     if not min(height, width):
         raise ImageError(f"{job.input}: too small to be halved")
     cut = photo.cropped(height, width)
-    return cut.restored(downsample_bicubic(cut.shown()[None], 2)[0])
+    return cut.restored(downsample_bicubic(cut.shown()[None], 2, wraps=pipeline.degradation.wraps)[0])

@@ -71,7 +71,8 @@ def walk(
     last = sample(problem, loop.sampler, generators).x0
     truth = given.clean
     if isinstance(degradation.parameters, KernelSpace):
-        truth = torch.stack([_where(x, seen) for x, seen in zip(truth, prior.from_unit(last), strict=True)])
+        pairs = zip(truth, prior.from_unit(last), strict=True)
+        truth = torch.stack([_where(x, seen, degradation.wraps) for x, seen in pairs])
     steps = len(watched.shown)
     x_t, t = (torch.cat(part) for part in zip(*watched.shown, strict=True))
     clean, condition, theta, y = (
@@ -81,16 +82,20 @@ def walk(
     return Lesson(clean, condition, eps, x_t, t, theta, y, _weight(prior, x_t, t))
 
 
-def _where(truth: Tensor, seen: Tensor) -> Tensor:
+def _where(truth: Tensor, seen: Tensor, wraps: bool) -> Tensor:
     """``truth (3, H, W)``, moved by a few whole pixels where that brings it clearly nearer to a picture of the same."""
+
+    def moved(place: tuple[int, int]) -> Tensor:
+        return truth.roll(place, (-2, -1)) if wraps else shifted(truth, *place, replicate=True)
+
     places = [(rows, cols) for rows in range(-_REACH, _REACH + 1) for cols in range(-_REACH, _REACH + 1)]
     inner = (..., slice(_REACH, -_REACH), slice(_REACH, -_REACH))
 
     def error(place: tuple[int, int]) -> float:
-        return float((shifted(truth, *place, replicate=True) - seen)[inner].square().mean())
+        return float((moved(place) - seen)[inner].square().mean())
 
     best = min(places, key=error)
-    return shifted(truth, *best, replicate=True) if error(best) < _CLEARLY * error((0, 0)) else truth
+    return moved(best) if error(best) < _CLEARLY * error((0, 0)) else truth
 
 
 def _weight(prior: PriorNet, x_t: Tensor, t: Tensor) -> Tensor:

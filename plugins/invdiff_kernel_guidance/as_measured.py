@@ -17,6 +17,7 @@ from invdiff.metrics import noise_level
 from invdiff.settings import Float, Int, Settings
 
 _LEVEL = 0.001  # of the range: less than one of 255 levels
+_ROUNDING = 1e-6  # in light a level may be less than that one
 _FAMILIAR = 0.01  # standard deviation of noise, and of what compression did, up to which nothing is smoothed further
 _WIDEST = 8  # times that
 
@@ -71,5 +72,5 @@ class AsMeasured(Guidance[AsMeasuredSettings]):
         reach = self.settings.around
         y = pad_border(step.y / step.gain, reach, "circular" if step.degradation.wraps else "replicate")
         high, low = (sign * F.max_pool2d(sign * y, 2 * reach + 1, stride=1) for sign in (1, -1))
-        flat = high - low < _LEVEL
+        flat = high - low < _ROUNDING
         return flat & ((low > 1 - _LEVEL) | (high < _LEVEL)) if step.compression else flat

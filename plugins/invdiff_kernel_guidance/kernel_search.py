@@ -47,18 +47,19 @@ class KernelSearch(Beginning[KernelSearchSettings]):
 
     def begin(self, problem: Problem, theta: Tensor | None) -> Tensor | None:
         chosen, side = [], problem.degradation.parameters.shape[-1]
-        if min(problem.y.shape[-2:]) < side:
-            width, height = problem.y.shape[-1], problem.y.shape[-2]
-            raise ImageError(f"{width}x{height} pixels are too few to find a kernel of {side}x{side} in")
+        _refuse_too_few(problem.y, side)
         with torch.no_grad():
             for i, photo in enumerate(problem.y):
                 if without_edges(photo, problem.gain):
                     problem.remarks[i] = "there are no edges to read a shake from"
                     chosen.append(problem.degradation.parameters.neutral(photo[None])[0])
                     continue
-                parts = telling_parts(photo, self.settings.window)
-                if len(problem.degradation.views((photo.shape[-2], photo.shape[-1]))) > 1:
+                parts = telling_parts(photo, max(self.settings.window, side))
+                views = problem.degradation.views((photo.shape[-2], photo.shape[-1]))
+                if len(views) > 1:
                     parts = parts[:1]  # where the blur differs is asked view by view
+                    for view in views:
+                        _refuse_too_few(view.of_photo(photo), side)
                 kernel, begun = self._best(parts, problem, None if theta is None else theta[i : i + 1])
                 parameters, differs = self._of_views(photo, kernel, problem)
                 problem.remarks[i] = "; ".join(said for said in (begun, differs) if said)
@@ -74,7 +75,7 @@ class KernelSearch(Beginning[KernelSearchSettings]):
         if len(views) == 1:
             return everywhere[0][0], ""
         search = self.settings.search.of_compressed(problem.compression)
-        y = torch.stack([_middle(view.of_photo(photo), self.settings.window) for view in views])
+        y = torch.stack([_middle(view.of_photo(photo), max(self.settings.window, len(kernel))) for view in views])
 
         def kernels_of(theta: Tensor) -> Tensor:
             return degradation.kernels_of(theta, size, len(views))[0]
@@ -114,6 +115,12 @@ class KernelSearch(Beginning[KernelSearchSettings]):
         if float(together.min()) > (1 + _DIFFERS) * alone:
             said.append(_differs(float(together.min()), alone))
         return kernels[together.argmin()], "; ".join(each for each in said if each)
+
+
+def _refuse_too_few(y: Tensor, side: int) -> None:
+    height, width = y.shape[-2:]
+    if min(height, width) < side:
+        raise ImageError(f"{width}x{height} pixels are too few to find a kernel of {side}x{side} in")
 
 
 def _middle(y: Tensor, side: int) -> Tensor:

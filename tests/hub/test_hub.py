@@ -153,3 +153,14 @@ def test_an_operator_with_a_camera(tmp_path):
     assert invdiff.from_pretrained(folder).degradation.settings.camera.share == 1
     with pytest.raises(InvdiffError, match="camera brings noise and rounding of its own"):
         invdiff.load("deblur_tv", overrides=[*camera, "degradation.noise_sigma=0.1"])
+
+
+def test_what_was_measured_of_draws_goes_along(tmp_path):
+    """The weights of a folder are its recipe's own; changes that undo the measurement undo it in the folder, too."""
+    for number, changes in enumerate(([], ["guidance=[]"])):
+        folder = invdiff.save_pretrained("blindsr_x4_photo", tmp_path / str(number), overrides=changes)
+        found = invdiff.from_pretrained(folder)
+        assert found.draws == invdiff.load("blindsr_x4_photo", overrides=changes).draws
+        assert found.draws.calibrated == (not changes)
+    changed = invdiff.from_pretrained(tmp_path / "0", overrides=["guidance=[]"])
+    assert not changed.draws.calibrated

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import invdiff
 from invdiff.blur import downsample_bicubic, downsample_bicubic_adjoint, upsample_bicubic
@@ -66,6 +67,30 @@ def test_motion(texture):
 
     assert off(pipe.restore(y).image) < 0.02
     assert off(invdiff.load("deblur_ffhq").restore(y).image) > 0.2
+
+
+def test_halving_wraps(cli, texture, tmp_path):
+    """A texture that is cut elsewhere and halved comes back the same, cut elsewhere."""
+    results = []
+    for name, image in (("as_it_is", texture), ("rolled", texture.roll((8, 4), (-2, -1)))):
+        Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy()).save(tmp_path / f"{name}.png")
+        changes = ["-o", tmp_path / "out", "--halve", "--set", CIRCULAR]
+        assert cli("run", "blindsr_x4_photo", tmp_path / f"{name}.png", *changes).code == 0
+        results.append(np.asarray(Image.open(tmp_path / "out" / f"{name}.png")).astype(int))
+    assert np.abs(np.roll(results[1], (-16, -8), (0, 1)) - results[0]).max() <= 5
+
+
+def test_smaller_results_wrap(cli, texture, tmp_path):
+    Image.fromarray((texture * 255).round().byte().permute(1, 2, 0).numpy()).save(tmp_path / "texture.png")
+    changes = ["-o", tmp_path / "out", "--scale", "2", "--set", CIRCULAR]
+    assert cli("run", "blindsr_x4_photo", tmp_path / "texture.png", *changes).code == 0
+    whole, found = (
+        torch.from_numpy(np.asarray(Image.open(tmp_path / "out" / f"texture{end}.png")).copy()).permute(2, 0, 1) / 255
+        for end in ("", ".x2")
+    )
+    wanted, plain = (downsample_bicubic(whole[None], 2, wraps=wraps)[0].clamp(0, 1) for wraps in (True, False))
+    assert float((found - wanted).abs().max()) < 1.1 / 255
+    assert float((found - plain).abs().max()) > 2 / 255
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

@@ -124,3 +124,16 @@ def test_white_paper_and_plain_colours_of_the_bundled_recipes(recipe, pace):
     for level in ((255, 255, 255), (200, 30, 30)):
         found = np.asarray(pipe.restore(Image.new("RGB", (24, 24), level)).image)
         assert (found.reshape(-1, 3) == level).all()
+
+
+def test_dark_texture_is_not_flat_in_light():
+    """There one of 255 levels is less than a thousandth of the light; flat is what is the same."""
+    rows = torch.arange(24) % 2
+    photo = ((8 + 3 * rows) / 255).view(1, -1, 1).expand(3, 24, 24).clone()
+    photo[..., 12:] = 200 / 255
+    operator = BlindSR(BlindSRSettings(kernel_size=7, light="linear"))
+    _, found = restored(photo, operator)
+    bare = operator.from_light(operator.on_light.lift(operator.to_light(photo)[None]))[0]
+    same = (found - bare).abs().amax(0) < 1e-4
+    assert float(same[12:-12, 12:36].float().mean()) < 0.5
+    assert bool(same[12:-12, 60:-8].all())

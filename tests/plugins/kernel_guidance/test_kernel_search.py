@@ -20,6 +20,7 @@ from invdiff.testing.subjects import ToyPrior
 from invdiff_blindsr.operator import BlindSR, BlindSRSettings
 from invdiff_kernel_guidance.coarse_to_fine import CoarseToFine
 from invdiff_kernel_guidance.kernel_search import KernelSearch, KernelSearchSettings, telling_parts
+from invdiff_motion.camera_shake import CameraShake, CameraShakeSettings
 from invdiff_motion.hand import Hand, hand_kernel
 from invdiff_motion.operator import Motion, MotionSettings
 
@@ -242,3 +243,19 @@ def test_each_time_it_asks_the_prior_is_counted(window, asked):
     assert pipe.restore(y[0]).evaluations == len(prior.told) == 2 + asked
     prior.told.clear()
     assert pipe.restore(y[0], kernel=truth).evaluations == len(prior.told) == 2
+
+
+def test_a_window_is_no_smaller_than_the_kernel():
+    operator = Motion(MotionSettings(kernel_size=67))
+    photo = torch.rand(1, 3, 80, 72, generator=gen())
+    search = KernelSearch(KernelSearchSettings(window=64))
+    found = search.begin(Problem(photo, operator, ToyPrior(operator)), None)
+    assert found.shape == (1, 67, 67)
+    assert torch.isfinite(found).all()
+
+
+def test_parts_smaller_than_the_kernel_are_refused():
+    operator = CameraShake(CameraShakeSettings(kernel_size=61))
+    photo = torch.rand(1, 3, 80, 70, generator=gen())
+    with pytest.raises(ImageError, match=r"^\d+x\d+ pixels are too few to find a kernel of 61x61 in$"):
+        KernelSearch().begin(Problem(photo, operator, ToyPrior(operator)), None)
