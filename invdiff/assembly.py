@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -135,7 +136,7 @@ def _instead_of(recipe: Recipe, device: str) -> Instead | None:
     if (theirs.scale, theirs.parameters) != (ours.scale, ours.parameters):
         raise RecipeError(f"{place}: {path} has an operator of another scale, or with other parameters")
     limits = Limits(named.noise, named.quality, named.grain)
-    return Instead(limits, lambda: assemble(other, device, choose=False))
+    return Instead(limits, functools.partial(assemble, other, device, choose=False))
 
 
 def _prior_of(recipe: Recipe) -> PriorNet:

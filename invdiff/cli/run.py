@@ -126,8 +126,14 @@ def run(
     jobs = result.of(jobs, force=force)
     if result.stem is None:
         _check_apart(result.folder, [*named, *([] if reference is None else [reference])], recursive)
+    no_photo = not named and not synthesize
     synthesize = synthesize or (found.input.synthesize and not named)
     pipeline = assemble(found, common.device, choose=not synthesize)  # how what is made here came about is known
+    if halve and kernel is not None:
+        raise InvdiffError("--kernel is the blur of a photo as it is, --halve restores a copy: give one of them")
+    for option, given in (("--reference", reference), ("--kernel", kernel), ("--halve", halve or None)):
+        if no_photo and given is not None:
+            raise InvdiffError(f"{option} goes with photos: name one")
     for option, given in (("--reference", reference), ("--kernel", kernel)):
         if synthesize and given is not None:
             raise InvdiffError(f"{option} goes with degraded inputs, --synthesize with clean ones: give one of them")

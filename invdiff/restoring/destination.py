@@ -40,7 +40,7 @@ class Destination:
         entries, _ = read_entries(self.folder / REPORT, {})
         for job in jobs:
             entry = entries.get(job.stem, {})
-            other, result = Path(str(entry.get("input", ""))), self.folder / str(entry.get("output", ""))
+            other, result = Path(str(entry.get("photo"))), self.folder / str(entry.get("output"))
             if job.path is None or not (other.is_file() and result.is_file()) or other.samefile(job.path):
                 continue
             raise InvdiffError(

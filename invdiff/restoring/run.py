@@ -310,6 +310,7 @@ class Run:
             {
                 "stem": job.stem,
                 "input": job.input,
+                "photo": None if job.path is None else str(job.path.absolute()),
                 "output": files[0],
                 "key": ready.key,
                 "seconds": round(seconds, 2),

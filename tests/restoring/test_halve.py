@@ -60,6 +60,7 @@ def test_a_plan_says_so(cli, recipe, noisy, tmp_path):
 
 def test_what_cannot_be_halved(refused, cli, recipe, tmp_path):
     assert "--halve goes with photos as they are" in refused("run", recipe(), "--synthesize", "--halve")
+    assert refused("run", recipe(), "--halve") == "--halve goes with photos: name one"
     Image.new("RGB", (1, 9)).save(tmp_path / "thin.png")
     done = cli("run", recipe(), tmp_path / "thin.png", "-o", tmp_path / "out", "--halve")
     assert done.code == 1

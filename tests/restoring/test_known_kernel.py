@@ -57,6 +57,7 @@ def test_wrong_ones_are_one_line(recipe, refused, kernel, picture, tmp_path):
         np.save(tmp_path / "many" / f"{name}.npy", LINE)
     assert said(tmp_path / "many").endswith("holds 2 kernels, and one is needed")
     assert "--kernel goes with degraded inputs" in said(kernel(LINE), "--synthesize")
+    assert said(kernel(LINE), "--halve").startswith("--kernel is the blur of a photo as it is, --halve")
 
 
 def test_photos_are_arguments_too(recipe, cli, picture, tmp_path, report):

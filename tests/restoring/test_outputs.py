@@ -347,6 +347,20 @@ def test_another_photo_of_the_same_name_does_not_replace_a_result(recipe, cli, r
     assert cli("run", path, other, "-o", out).code == 0  # nobody has the first one any more
 
 
+def test_photos_of_one_name_each_from_its_own_folder(recipe, cli, refused, picture, tmp_path, monkeypatch):
+    """Paths that read alike are no one photo."""
+    path, out = recipe(), tmp_path / "out"
+    for number, folder in enumerate(("first", "second")):
+        picture("a.png", seed=number, folder=tmp_path / folder)
+    monkeypatch.chdir(tmp_path / "first")
+    assert cli("run", path, "a.png", "-o", out).code == 0
+    monkeypatch.chdir(tmp_path / "second")
+    line = refused("run", path, "a.png", "-o", out)
+    first = tmp_path / "first" / "a.png"
+    assert line == f"a.png: {out / 'a.png'} is the result of {first}; name another folder with -o, or --force"
+    assert "1 already done" in cli("run", path, first, "-o", out).out
+
+
 def test_one_file_however_it_is_spelt(recipe, cli, refused, picture, tmp_path):
     photo = picture("a.png")
     spelt = photo.parent / ".." / photo.parent.name / photo.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -174,3 +175,14 @@ def test_the_bundled_recipe(cli, photo, tmp_path, report):
     certificate = hashlib.sha256((out / "photo.png").read_bytes()).hexdigest()
     assert entry["certificate"]["sha256"] == certificate
     json.dumps(entry)
+
+
+def test_a_pipeline_goes_to_other_processes(two, photo):
+    """With the other one that it may choose."""
+    pipe = invdiff.load(two)
+    there = pickle.loads(pickle.dumps(pipe))
+    image = Image.open(photo("noisy.png", noise=0.04))
+    want, found = pipe.restore(image), there.restore(image)
+    assert found.findings.done == want.findings.done
+    assert "by other" in found.findings.done
+    assert np.array_equal(np.asarray(found.image), np.asarray(want.image))
