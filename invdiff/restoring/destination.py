@@ -11,6 +11,7 @@ from ..io.decoding import named_as_picture
 from ..io.formats import KINDS, PNG, Format
 from .jobs import Job
 from .report import REPORT, read_entries
+from .result import COMPARE, KERNEL, UNCERTAINTY
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Destination:
         """The jobs, of one that goes into a file with its name.
 
         Raises :class:`InvdiffError` where these are several, and where a job would replace the result that an earlier
-        run made in this folder of another photo of the same name, unless with ``force``.
+        run made in this folder of another photo of the same name, or what stands beside one, unless with ``force``.
         """
         if self.stem is None:
             if not force:
@@ -38,7 +39,15 @@ class Destination:
 
     def _check_others(self, jobs: Sequence[Job]) -> None:
         entries, _ = read_entries(self.folder / REPORT, {})
+        files = {stem: [str(name) for name in entry.get("files") or []] for stem, entry in entries.items()}
+        pictures = {name: stem for stem, names in files.items() for name in names[:1]}
+        beside = {name: stem for stem, names in files.items() for name in names[1:]}
         for job in jobs:
+            written = [(pictures, job.stem + end) for end in (COMPARE, UNCERTAINTY, *KERNEL)]
+            for theirs, name in [(beside, job.stem + self.format.suffix), *written]:
+                if theirs.get(name, job.stem) != job.stem:
+                    what = f"{self.folder / name} belongs to the result of {entries[theirs[name]].get('input')}"
+                    raise InvdiffError(f"{job.input}: {what}; name another folder with -o, or --force")
             entry = entries.get(job.stem, {})
             other, result = Path(str(entry.get("photo"))), self.folder / str(entry.get("output"))
             if job.path is None or not (other.is_file() and result.is_file()) or other.samefile(job.path):

@@ -361,6 +361,17 @@ def test_photos_of_one_name_each_from_its_own_folder(recipe, cli, refused, pictu
     assert "1 already done" in cli("run", path, first, "-o", out).out
 
 
+@pytest.mark.parametrize("order", [("a", "a.kernel"), ("a.kernel", "a")])
+def test_what_stands_beside_a_result_is_no_other_ones_result(recipe, cli, refused, picture, tmp_path, order):
+    path, out = recipe(), tmp_path / "out"
+    first, second = (picture(f"{name}.png") for name in order)
+    assert cli("run", path, first, "-o", out).code == 0
+    before = (out / "a.kernel.png").read_bytes()
+    said = f"{second}: {out / 'a.kernel.png'} belongs to the result of {first}; name another folder with -o, or --force"
+    assert refused("run", path, second, "-o", out) == said
+    assert (out / "a.kernel.png").read_bytes() == before
+
+
 def test_one_file_however_it_is_spelt(recipe, cli, refused, picture, tmp_path):
     photo = picture("a.png")
     spelt = photo.parent / ".." / photo.parent.name / photo.name
