@@ -39,9 +39,10 @@ class Destination:
 
     def _check_others(self, jobs: Sequence[Job]) -> None:
         entries, _ = read_entries(self.folder / REPORT, {})
-        files = {stem: [str(name) for name in entry.get("files") or []] for stem, entry in entries.items()}
-        pictures = {name: stem for stem, names in files.items() for name in names[:1]}
-        beside = {name: stem for stem, names in files.items() for name in names[1:]}
+        files = [(stem, entry.get("files")) for stem, entry in entries.items()]  # of any type: a report can be edited
+        lists = [(stem, list(map(str, names))) for stem, names in files if isinstance(names, list)]
+        pictures = {name: stem for stem, names in lists for name in names[:1]}
+        beside = {name: stem for stem, names in lists for name in names[1:]}
         for job in jobs:
             written = [(pictures, job.stem + end) for end in (COMPARE, UNCERTAINTY, *KERNEL)]
             for theirs, name in [(beside, job.stem + self.format.suffix), *written]:
