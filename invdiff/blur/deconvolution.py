@@ -87,8 +87,11 @@ def with_mass_at(kernel: Tensor, middle: Tensor | float = 0.0, floor: float = 0.
     return kernel
 
 
-def shifted(x: Tensor, rows: int, cols: int, *, replicate: bool = False) -> Tensor:
-    """``(..., H, W)`` moved down and right by whole pixels; zeros come in, or the border again."""
+def shifted(x: Tensor, rows: int, cols: int, *, replicate: bool = False, wraps: bool = False) -> Tensor:
+    """``(..., H, W)`` moved down and right by whole pixels; zeros come in, or the border again, or, where it ``wraps``,
+    what goes out at the opposite one."""
+    if wraps:
+        return x.roll((rows, cols), (-2, -1))
     height, width = x.shape[-2:]
     i = torch.arange(height, device=x.device) - rows
     j = torch.arange(width, device=x.device) - cols

@@ -86,7 +86,7 @@ def _where(truth: Tensor, seen: Tensor, wraps: bool) -> Tensor:
     """``truth (3, H, W)``, moved by a few whole pixels where that brings it clearly nearer to a picture of the same."""
 
     def moved(place: tuple[int, int]) -> Tensor:
-        return truth.roll(place, (-2, -1)) if wraps else shifted(truth, *place, replicate=True)
+        return shifted(truth, *place, replicate=True, wraps=wraps)
 
     places = [(rows, cols) for rows in range(-_REACH, _REACH + 1) for cols in range(-_REACH, _REACH + 1)]
     inner = (..., slice(_REACH, -_REACH), slice(_REACH, -_REACH))

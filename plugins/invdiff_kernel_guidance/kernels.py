@@ -69,5 +69,5 @@ def centred(
         ((rows, cols),) = (middle - centre_of_mass(one)).round().int().tolist()
         moved = shifted(one, rows, cols)
         kernels.append(with_mass_at(moved / moved.sum((-2, -1), keepdim=True), middle, floor))
-        images.append(x.roll((-rows, -cols), (-2, -1)) if wraps else shifted(x, -rows, -cols, replicate=True))
+        images.append(shifted(x, -rows, -cols, replicate=True, wraps=wraps))
     return torch.cat(kernels), torch.stack(images)
